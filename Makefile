@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage quick docs again e2e soak lint types matrix benchmark clean
+.PHONY: help demo ui test coverage quick docs again e2e e2e-ui soak lint types matrix wheel benchmark clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
@@ -18,7 +18,7 @@ QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture/te
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 
 help:  ## show this list
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 # Installs anew when the metadata changed. uv resolves Airflow in seconds where pip takes a minute.
 $(VENV)/.installed: setup.cfg pyproject.toml Makefile
@@ -31,6 +31,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml Makefile
 
 demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedded PostHog
 	@$(BIN)/python -m demo.run
+
+ui: $(VENV)/.installed  ## open Airflow's pages with all examples, an embedded PostHog and a warehouse; Ctrl-C stops it all
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
+	@$(BIN)/python -m demo.ui
 
 # Whole files go to the processes, those that take longest first (tests/conftest.py): none of them ends long after the
 # others.
@@ -53,6 +57,11 @@ e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on Postgre
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
 	@$(BIN)/python -m pytest tests/e2e
 
+e2e-ui: $(VENV)/.installed  ## walk Airflow's pages, 3 and 2.11, in a real Chromium; PICTURES=1 renews docs/pictures
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group ui
+	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install chromium >/dev/null 2>&1 || true
+	@$(BIN)/python -m pytest tests/ui
+
 # How long `make soak` goes on.
 MINUTES ?= 30
 
@@ -73,11 +82,15 @@ types: $(VENV)/.installed  ## check types
 matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
 	@$(BIN)/python -m tests.matrix
 
+wheel: $(VENV)/.installed  ## build what is published, twice, and try it in an empty environment of each Airflow
+	@$(BIN)/python -m tests.wheel
+
 benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, erasure, bytes that PostHog reads, parse cost and the triggerer (65 min)
 	@$(BIN)/python -m benchmarks.parse_cost
 	@$(BIN)/python -m benchmarks.triggerer
 	@$(BIN)/python -m benchmarks.download
 	@$(BIN)/python -m benchmarks.load_sql
+	@$(BIN)/python -m benchmarks.merge
 	@$(BIN)/python -m benchmarks.erasure
 	@$(BIN)/python -m benchmarks.erasure_cost
 	@$(BIN)/python -m benchmarks.server_cost

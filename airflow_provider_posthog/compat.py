@@ -5,8 +5,11 @@ Branches ask what Airflow offers, not for its number.
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Mapping
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -29,12 +32,14 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.sensor import BaseSensorOperator, PokeReturnValue
     from airflow.sdk.exceptions import (
         AirflowException,
+        AirflowFailException,
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
     )
     from airflow.sdk.execution_time.xcom import XCom
     from airflow.sdk.log import mask_secret
+    from airflow.triggers.base import BaseEventTrigger
 else:
     try:
         from airflow.sdk import Asset, BaseOperator, BaseOperatorLink, Connection, Context, ObjectStoragePath, TaskGroup
@@ -57,6 +62,7 @@ else:
     try:
         from airflow.sdk.exceptions import (
             AirflowException,
+            AirflowFailException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -64,6 +70,7 @@ else:
     except ImportError:  # 2.11, 3.0, 3.1
         from airflow.exceptions import (
             AirflowException,
+            AirflowFailException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
@@ -84,12 +91,25 @@ else:
         except ImportError:  # 2.11
             from airflow.utils.log.secrets_masker import mask_secret
 
+    def __getattr__(name: str) -> object:
+        """Load what Airflow 2 has not when it is asked for, so that only who asks hears of it."""
+        if name != "BaseEventTrigger":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from airflow.triggers.base import BaseEventTrigger
+        except ImportError:  # 2.11
+            raise ImportError("Watchers of assets need Airflow 3. On Airflow 2, begin the DAG with a sensor.") from None
+        return BaseEventTrigger
+
+
 __all__ = [
     "AirflowException",
+    "AirflowFailException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "Asset",
+    "BaseEventTrigger",
     "BaseHook",
     "BaseNotifier",
     "BaseOperator",
@@ -110,6 +130,8 @@ __all__ = [
     "begins_anew",
     "default_deferrable",
     "deployment",
+    "fail_at_once",
+    "first_poke_of",
     "get_connection_async",
     "has_retry_policies",
     "is_of_earlier_try",
@@ -152,12 +174,12 @@ def asset_stores(trigger: object) -> list[AssetStore]:
 
     :param trigger: the trigger, as the triggerer runs it.
     """
-    given = getattr(trigger, "asset_state_store", None)
-    if given is None:
+    own = getattr(trigger, "asset_state_store", None)
+    if own is None:
         return []
-    by_name, by_uri = (getattr(given, name, None) for name in ("_by_name", "_by_uri"))
+    by_name, by_uri = (getattr(own, name, None) for name in ("_by_name", "_by_uri"))
     stores = [store for group in (by_name, by_uri) if isinstance(group, Mapping) for store in group.values()]
-    return stores or [given]
+    return stores or [own]
 
 
 def before_execution_timeout(limit: timedelta) -> float:
@@ -194,7 +216,8 @@ async def get_connection_async(conn_id: str) -> Connection:
     :param conn_id: the connection's id.
     """
     if hasattr(Connection, "aextra_dejson"):
-        return await BaseHook.aget_connection(conn_id)
+        with suppress(AirflowException):  # a trigger of `airflow dags test` (3.3) finds none that is in the database
+            return await BaseHook.aget_connection(conn_id)
 
     from asgiref.sync import sync_to_async
 
@@ -210,6 +233,22 @@ def _get_connection_with_extra(conn_id: str) -> Connection:
 def has_retry_policies() -> bool:
     """Return whether Airflow asks a task's policy what to do after a failure (3.3 and newer)."""
     return RetryDecision is not None
+
+
+@functools.cache
+def _at_once(kind: Any) -> Any:  # noqa: ANN401 - a class of errors
+    """Make a class of errors, of the same name, after which Airflow makes no other try."""
+    return type(kind.__name__, (kind, AirflowFailException), {"__module__": kind.__module__, "__doc__": kind.__doc__})
+
+
+def fail_at_once(error: BaseException) -> None:
+    """Let an error that leaves a task end it without another try; it stays what it is.
+
+    :param error: the error.
+    """
+    kind: Any = type(error)
+    if not issubclass(kind, AirflowFailException):
+        error.__class__ = _at_once(kind)
 
 
 def is_of_earlier_try(waited: int, context: Mapping[str, Any]) -> bool:
@@ -249,6 +288,24 @@ def reschedules_of(context: Mapping[str, Any]) -> int:
     count = context.get("task_reschedule_count")
     count = getattr(context.get("ti"), "task_reschedule_count", None) if count is None else count
     return count if isinstance(count, int) and count > 0 else 0
+
+
+def first_poke_of(context: Mapping[str, Any]) -> datetime | None:
+    """Return when the first poke of a sensor began that gives its slot back between two; ``None`` in the first one.
+
+    :param context: the task's context.
+    """
+    ti: Any = context.get("ti")
+    if getattr(getattr(ti, "task", None), "mode", None) != "reschedule":
+        return None
+    with suppress(Exception):  # a line of the log is worth no failure
+        if hasattr(ti, "get_first_reschedule_date"):
+            found = ti.get_first_reschedule_date(context)
+        else:  # 2.11 asks its database, as its own sensors do
+            sensors = importlib.import_module("airflow.sensors.base")
+            found = sensors._orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
+        return found if isinstance(found, datetime) else None
+    return None
 
 
 def begins_anew(ti: object) -> bool:

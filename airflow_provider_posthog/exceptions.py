@@ -161,7 +161,7 @@ class PostHogAPIError(PostHogError):
             text += f": {self.detail}"
         hint = self.hint()
         if hint:
-            text += f" {hint}"
+            text += f" {hint}" if text[-1] in ".!?" else f". {hint}"
         return f"{text} [request {self.request_id}]" if self.request_id else text
 
     def hint(self) -> str:
@@ -202,6 +202,14 @@ class PostHogPermissionError(PostHogAPIError):
 
 class PostHogNotFoundError(PostHogAPIError):
     """404: it does not exist, has expired, or another user's key made it."""
+
+    def hint(self) -> str:
+        """Say what to look at, where it is the connection rather than the thing."""
+        if re.fullmatch(r"/api/\w+/\d+/", self.path):
+            return "Check the connection's project_id, and that its host is the region where the project is."
+        if "route not found" in (self.detail or "").lower():
+            return "Check the connection's host: it may be no PostHog, or an old one."
+        return ""
 
 
 class PostHogValidationError(PostHogAPIError):
@@ -271,6 +279,9 @@ class PostHogJobError(PostHogError):
 
 class PostHogJobFailed(PostHogJobError):
     """PostHog says that the job failed, was cancelled, or is gone."""
+
+    #: Whether a retry of the task would only see the same again.
+    lasting: bool = False
 
 
 class PostHogJobTimeout(PostHogJobError):

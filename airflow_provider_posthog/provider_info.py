@@ -95,9 +95,7 @@ def get_provider_info() -> dict[str, object]:
         "operators": _modules(*(f"operators.{name}" for name in _OPERATORS)),
         "sensors": _modules(*(f"sensors.{name}" for name in _SENSORS)),
         "hooks": _modules("hooks.posthog", "hooks.sql"),
-        "triggers": _modules(
-            *(f"triggers.{name}" for name in ("checks", "completed", "events", "jobs", "refresh", "timer"))
-        ),
+        "triggers": _modules(*(f"triggers.{name}" for name in _TRIGGERS)),
         "transfers": [
             _transfer(_STORAGE, "export_to_object_storage"),
             _transfer(_STORAGE, "file_download_to_object_storage"),

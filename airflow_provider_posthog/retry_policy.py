@@ -42,7 +42,7 @@ class PostHogRetryPolicy(RetryPolicy):
 
     ::
 
-        load = PostHogToSqlOperator(task_id="load", ..., retries=5, retry_policy=PostHogRetryPolicy())
+        load = PostHogToSqlOperator(..., task_id="load", retries=5, retry_policy=PostHogRetryPolicy())
 
     Wrong settings, keys, scopes and queries (400, 401, 402, 403, 404), rows that PostHog hides, and loads that would
     replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is tried again after it. All
@@ -73,10 +73,10 @@ class PostHogRetryPolicy(RetryPolicy):
         name = type(error).__name__
         if _is_lasting(error):
             return RetryDecision.fail(f"{name}: a retry cannot help")
-        asked = error.retry_after if isinstance(error, PostHogAPIError) else None
-        if asked is None or not asked > 0:
+        retry_in = error.retry_after if isinstance(error, PostHogAPIError) else None
+        if retry_in is None or not retry_in > 0:
             return RetryDecision.default()
-        delay = min(timedelta(seconds=min(asked, LONGEST.total_seconds())), LONGEST)
+        delay = min(timedelta(seconds=min(retry_in, LONGEST.total_seconds())), LONGEST)
         return RetryDecision.retry(delay, f"{name}: PostHog asked to wait {delay.total_seconds():,.0f} s")
 
     def serialize(self) -> dict[str, Any]:

@@ -35,8 +35,8 @@ that alternate. *time* is what the download took, without imports; *memory* is w
 meanwhile, and above what it held before. PostHog is reached by TLS over a network: the first part, at {pace} MiB/s.
 Without that limit server, download and checksum take each other's time on this machine's two cores; that is what the
 code itself costs. This provider also reckons a SHA-256 of every byte, in a thread beside the download, and gives the
-file its name only when it is whole. A SHA-256 takes half a second for each GiB here, which is longer than the socket
-without TLS does, so that the goal of speed is for the first part.
+file its name only when it is whole. A SHA-256 takes half a second for each GiB here, longer than the
+socket without TLS. So the target of speed is for the first part.
 
 {table}
 

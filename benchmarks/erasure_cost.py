@@ -27,11 +27,12 @@ EVENTS_EACH = 20
 _ACTIVE = 14
 #: A look an hour was a look at all, for a month.
 _BEFORE_LOOKS = 30 * 24
-_TEXT = """### A look at an erasure
+_TEXT = """### One check of an erasure
 
-`python -m benchmarks.erasure_cost`: {events} events of 24 months in PostHog's schema, in ClickHouse (chdb); persons who
-were active for two weeks, with {each} events each. *Along the key* is what waits for PostHog's sweeps, *whole history*
-what proves, twice. A month of waiting was 720 looks before, and is at most 12 now, two of them proofs.
+`python -m benchmarks.erasure_cost`: {events} events of 24 months in PostHog's schema, in ClickHouse (chdb); persons
+who were active for two weeks, with {each} events each. *Along the key* are the checks that wait for PostHog's sweeps.
+*Whole history* is the proof, made twice. A month of waiting took 720 checks before, and takes at most 12 now, two of
+them proofs.
 
 {table}
 """

@@ -76,7 +76,7 @@ def erase(persons: int, kills: int, seed: int, room: Path) -> Killed:
     """
     found, chance = Killed(persons), random.Random(seed)
     with EmulatorProcess(events=0) as posthog:
-        os.environ["AIRFLOW_CONN_POSTHOG_DEFAULT"] = posthog.airflow_connection_json(audit_salt=_SALT)
+        os.environ["AIRFLOW_CONN_POSTHOG_DEFAULT"] = posthog.airflow_connection_json(audit_secret=_SALT)
         os.environ["ERASING_CHUNK"] = str(_CHUNK)
         names = [f"mark-{number}-of-somebody" for number in range(persons)]
         uuids = posthog.add_persons([{"distinct_ids": [name, f"{name}-too"]} for name in names])

@@ -162,12 +162,13 @@ class Server:
 
 
 @contextmanager
-def serving(events: int) -> Iterator[Server]:
+def serving(events: int, *, persons: int = 0) -> Iterator[Server]:
     """Start the fake PostHog, and stop it at the end.
 
     :param events: how many it has.
+    :param persons: how many persons it has in their place.
     """
-    command = python("benchmarks.server", "--events", events)
+    command = python("benchmarks.server", "--events", events, "--persons", persons)
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             line = process.stdout.readline() if process.stdout else ""

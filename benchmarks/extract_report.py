@@ -34,8 +34,9 @@ windows, proof, files with checksums, manifest.
 
 ### Against our own targets
 
-CPU by *the same loop*, which is the loop that one writes, on a worker where pandas is installed; the stricter figures
-are in the tables. Nobody's latency is 300 ms; what it shows is what fewer and larger queries bring, three at once.
+These targets compare CPU with *the same loop*, which is what people write, on a worker where pandas is installed. The
+stricter figures are in the tables. A real latency is not 300 ms; it shows the gain of fewer and larger queries, three
+at once.
 
 {verdict}
 """

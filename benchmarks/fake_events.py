@@ -123,13 +123,13 @@ class Events:
             if found["order"] not in (None, "timestamp, toString(uuid)", "created_at, toString(uuid)", "timestamp"):
                 raise Refused(f"not understood: ORDER BY {found['order']}")
             last = min(last, first + limit)
-            head = _answer(COLUMNS, TYPES, [])[:-2]  # up to the opening bracket of the results
+            head = answer_of(COLUMNS, TYPES, [])[:-2]  # up to the opening bracket of the results
             return [head, self.rows.cut(first, last), b"]}"], last - first
         if found["what"] == _GROUPS and found["group"] == found["order"] == "day, name":
             columns, types, rows = self._grouped(first, last)
         else:
             columns, types, rows = self._counted(found["what"], found["group"], first, last)
-        return [_answer(columns, types, rows[:limit])], min(len(rows), limit)
+        return [answer_of(columns, types, rows[:limit])], min(len(rows), limit)
 
     def _span(self, where: str | None, values: dict[str, str]) -> tuple[int, int]:
         """Return the rows that conditions on time leave: from the first one, up to but without the last one."""
@@ -240,7 +240,13 @@ def _steps(times: array[int], first: int, last: int, column: str, step: int) -> 
         first = end
 
 
-def _answer(columns: Iterable[str], types: list[Any], rows: list[Any]) -> bytes:
+def answer_of(columns: Iterable[str], types: list[Any], rows: list[Any]) -> bytes:
+    """Write an answer of HogQL.
+
+    :param columns: names of its columns.
+    :param types: their names and types.
+    :param rows: its rows.
+    """
     head = {"columns": list(columns), "types": types, "hasMore": False, "is_cached": False, "error": None}
     return json.dumps({**head, "timezone": "UTC", "results": rows}, separators=(",", ":")).encode()
 

@@ -26,9 +26,9 @@ AT_FIRST, A_SECOND = 30_000_000, 2_000_000
 _TEXT = """### A budget that runs short
 
 `python -m benchmarks.foretold`: {events:,} events are read in pages of {page:,} from the embedded PostHog, while
-{first:.0f} MB of the budget of bytes are left and {back:.0f} MB come back in a second. Answers tell what is left, as
-PostHog's do. This provider sends no query that the rest does not cover. The loop waits when it is refused; it is
-faster, as it goes below zero each time, which then holds up all others of the project.
+{first:.0f} MB of the budget of bytes are left and {back:.0f} MB come back in a second. Answers report what is left, as
+PostHog's do. This provider sends no query that the rest does not cover. The loop waits only when it is refused. It is
+faster, because it goes below zero each time, but then all other tasks of the project have to wait.
 
 {rows}
 """

@@ -30,15 +30,15 @@ from benchmarks.measure import python
 
 _TEXT = """## Rows into PostHog
 
-`python -m benchmarks.into_posthog`: orders out of PostgreSQL, sent to the emulator and looked for there, on a machine
-with 2 cores, which the database, the emulator and the sender share. *ours* is the task's process alone, with all that
-it imports; *events/s by CPU* is what a core of its own would do. Memory does not grow with the rows beyond the 64 MiB
-in which SQLite keeps pages of the notes of what was sent.
+`python -m benchmarks.into_posthog`: orders out of PostgreSQL, sent to the emulator and counted there, on a machine
+with 2 cores, which the database, the emulator and the sender share. *ours* is the task's process alone, imports
+included. *events/s by CPU* is the speed on a core of its own. Memory does not grow with the rows beyond 64 MiB, which
+SQLite uses for the notes of what was sent.
 
 {speed}
 
-Once more, killed by SIGKILL {kills} times on the way, and started again each time: what an earlier try has sent is read
-again and not sent.
+Once more, killed by SIGKILL {kills} times on the way, and started again each time. Rows that an earlier try has sent
+are read again, but not sent again.
 
 {killed}
 
@@ -46,9 +46,9 @@ again and not sent.
 
 {rows} rows. The server answers 503 to three requests; the sender is killed (SIGKILL) when six tenths were sent, and
 started again; from seven to eight tenths the server answers 200 and keeps nothing. The SDK is used as its
-documentation shows (`capture()` in a loop, then `shutdown()`), in its default mode, but for a queue that is long
-enough: with its own of 10,000 it drops events as soon as rows come faster than they are sent. *there* are rows that
-can be queried afterwards, *copies* how many more events there are than rows. What the SDK loses
+documentation shows (`capture()` in a loop, then `shutdown()`), in its default mode, except for a queue that is long
+enough: with its own queue of 10,000 it drops events when rows come faster than they are sent. *there* are rows that
+can be queried afterwards. *copies* is how many more events than rows there are. What the SDK loses
 depends on when the server fails: if that is before the kill, its restart sends the lost rows again, and thousands are
 there twice.
 

@@ -25,12 +25,12 @@ from benchmarks.measure import Cost, RunFailed, python
 
 _TEXT = """## A million events into a database
 
-`python -m benchmarks.load_sql`. {rows} events of 1.1 KB each, out of a file of Arrow batches of {batch} rows. *time* is
-what the loading itself took, *CPU* that of client and database together with the client's imports; medians of {rounds}
-rounds that alternate. What says *of* was measured with a share of the rows and reckoned for all of them: its times are
-times so many. `\\copy` reads a CSV file that was ready, into a table like the one that the loader makes (with an index
-on `created_at`), and neither replaces nor counts anything. PostgreSQL with its default settings, durable commits, and
-before each load as much log written as it needs, so that none has to make the files of the log for the next one.
+`python -m benchmarks.load_sql`. {rows} events of 1.1 KB each, out of a file of Arrow batches of {batch} rows. *time*
+is what the loading itself took. *CPU* is that of client and database, the client's imports included. The figures are
+medians of {rounds} rounds that alternate. Rows with *of* were measured with a part of the rows and multiplied to all
+of them. `\\copy` reads a CSV file that was ready, into a table like the one that the loader makes (with an index on
+`created_at`), and neither replaces nor counts anything. PostgreSQL has its default settings and durable commits.
+Before each load its log files are prepared, so that no load has to create them for the next one.
 
 {tables}
 
@@ -249,7 +249,7 @@ def verdict(loads: Sequence[Load]) -> str:
     cpu = ours.cpu / copy.cpu
     rows = [
         ["PostgreSQL against `insert_rows`", "at least 10 x faster", f"{faster:.1f} x", _met(faster >= 10)],
-        ["PostgreSQL against `\\copy`, time", "at most 1.5 x", f"{slower:.2f} x", _met(slower <= 1.5)],
+        ["PostgreSQL against `\\copy`, time", "at most 1.3 x", f"{slower:.2f} x", _met(slower <= 1.3)],
         ["PostgreSQL against `\\copy`, CPU of both sides", "", f"{cpu:.2f} x", ""],
     ]
     return measure.table(["", "target", "measured", ""], rows)

@@ -6,6 +6,8 @@ as PostHog Cloud does since 2026: at most 1,000 events a page from ``events/``, 
 CPU seconds are told by ``GET /__stats``. ``GET /__reset?latency_ms=300&events_cap=10000`` changes it while it runs.
 ``--mib-per-second 300`` sends no faster, as a network does.
 ``--tls FILE`` makes it speak TLS, with the key and the certificate in that file.
+``--persons 1000000`` gives it persons in place of events (see :mod:`benchmarks.fake_persons`), and ``row_us=60`` in a
+reset lets each row take so many microseconds.
 Prints its address as a line of JSON when it is ready, and stops when its standard input is closed.
 """
 
@@ -24,6 +26,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from benchmarks.fake_events import Events, Refused, iso, parse
+from benchmarks.fake_persons import Persons
 
 MIB = 1024 * 1024
 _PROJECT = {"id": 1, "uuid": "0", "organization": "0", "api_token": "phc_x", "name": "bench", "timezone": "UTC"}
@@ -38,7 +41,7 @@ class FakePostHog:
     :param events: the events.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events | Persons) -> None:
         self._events = events
         self._content = memoryview((_CSV * (1 + MIB // len(_CSV)))[:MIB])
         self._lock = threading.Lock()
@@ -49,10 +52,12 @@ class FakePostHog:
     def reset(self, given: dict[str, str]) -> None:
         """Set the counts to 0.
 
-        :param given: ``latency_ms`` added to each answer, and ``events_cap``, the most events of a page.
+        :param given: ``latency_ms`` added to each answer, ``row_us`` to each row of one, and ``events_cap``, the most
+            events of a page.
         """
         self.requests = self.bytes = self.most = 0
         self.latency = int(given.get("latency_ms", 0)) / 1000
+        self.row_us = float(given.get("row_us", 0)) / 1_000_000
         self.events_cap = int(given.get("events_cap", 1000))
         self._cpu = time.process_time()
 
@@ -92,16 +97,18 @@ class FakePostHog:
             return 200, [json.dumps({"count": 1, "next": None, "previous": None, "results": results}).encode()]
         if method == "POST" and path == "/api/projects/1/query":
             asked = json.loads(body)["query"]
-            return 200, self._events.query(asked["query"], asked.get("values", {}))[0]
-        if path == "/api/projects/1/events":
-            return 200, self._page(url.path, query)
+            pieces, rows = self._events.query(asked["query"], asked.get("values", {}))
+            time.sleep(self.row_us * rows)
+            return 200, pieces
+        if path == "/api/projects/1/events" and isinstance(self._events, Events):
+            return 200, self._page(self._events, url.path, query)
         if found := re.fullmatch(r"/api/projects/1/exports/(\d+)/content", path):
             return 200, [self._content] * int(found[1])
         return 404, [b'{"detail":"Not found."}']
 
-    def _page(self, path: str, query: dict[str, str]) -> list[Any]:
+    def _page(self, events: Events, path: str, query: dict[str, str]) -> list[Any]:
         """Answer ``GET events/``: newest first; both edges are left out, so that tied events on one are lost."""
-        events, count = self._events, len(self._events)
+        count = len(events)
         before = bisect_left(events.times, parse(query["before"])) if query.get("before") else count
         after = bisect_right(events.times, parse(query["after"])) if query.get("after") else 0
         first, end = count - before + int(query.get("offset", 0)), count - after
@@ -164,11 +171,12 @@ def main() -> None:
     """Serve until standard input is closed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--persons", type=int, default=0)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--tls", metavar="FILE")
     parser.add_argument("--mib-per-second", type=float, default=0)
     arguments = parser.parse_args()
-    posthog = FakePostHog(Events(arguments.events))
+    posthog = FakePostHog(Persons(arguments.persons) if arguments.persons else Events(arguments.events))
     given = {"posthog": posthog, "pace": 1 / arguments.mib_per_second if arguments.mib_per_second else 0.0}
     server = _Server(("127.0.0.1", arguments.port), type("Handler", (_Handler,), given))
     if arguments.tls:

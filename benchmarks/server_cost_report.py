@@ -25,8 +25,8 @@ _TEXT = """## What a reading costs PostHog
 `python -m benchmarks.server_cost`. An embedded ClickHouse with PostHog's own partitions, sort keys and versions, behind
 a server that writes HogQL as PostHog's printer does; *old* is the printer before April 2026 (persons: before November
 2024). A day lies between two others with a tenth of its events; events have 0.5 KB, persons 0.6 KB, and one person in
-ten has two versions. *Bytes read* are those that ClickHouse counts and PostHog debits, for each byte of the columns
-that are read, as ClickHouse holds them. The times are simulated: 240 queries a minute, 2,400 an hour (`GET events/`:
+ten has two versions. *Bytes read* are what ClickHouse counts and PostHog debits, for each byte of the columns that are
+read, as ClickHouse stores them. The times are simulated: 240 queries a minute, 2,400 an hour (`GET events/`:
 1,200), three at once, 50 ms and 60 µs a row for each, and the budget of bytes of a free plan (20 GB an hour) or a paid
 one (200 GB), full at the beginning. Of others' loops three pages were measured, at the beginning, in the middle and at
 the end of the day, and the rest reckoned from them; what they lose is told further up.
@@ -46,10 +46,10 @@ the day, so that 24 hourly loads read as much as {hours:.0f} daily ones.
 
 *passes* are rows that ClickHouse read in all queries together, by the rows of the table; with `scan_back` by those of
 the last seven days, and *of these days* is the same by bytes, which are what PostHog debits. With `scan_back`, rows are
-read twice: no key of PostHog's table finds what has come late, and of 200,000 events that come on a day some lie in
-nearly each granule of the days before. So ClickHouse looks at all rows of these days to count them (four short columns
-of each), and at nearly all again to bring those that it has counted. To bring them uncounted would be one pass, and no
-proof that all came.
+read twice. No key of PostHog's table finds late events, and of 200,000 events that arrive on a day, some lie in
+nearly every granule of the days before. So ClickHouse reads all rows of these days to count them (four short columns
+of each), and nearly all again to deliver the counted ones. Without the count it would be one pass, and no
+proof that all arrived.
 
 {others}
 

@@ -12,7 +12,9 @@ try:
 except ImportError:  # Airflow 2
     from airflow.models.dag import DAG
 
-with DAG("audience_to_cohort", schedule="@daily", start_date=datetime(2026, 11, 1), catchup=False) as dag:
+with DAG(
+    "audience_to_cohort", doc_md=__doc__, schedule="@daily", start_date=datetime(2026, 11, 1), catchup=False
+) as dag:
     fill = PostHogStaticCohortOperator(
         task_id="fill",
         name="Likely to churn",

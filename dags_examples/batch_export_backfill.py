@@ -16,7 +16,9 @@ except ImportError:  # Airflow 2
 
 EXPORT, DAYS = "Events to the lake", int(os.environ.get("POSTHOG_EXAMPLE_DAYS", "365"))
 
-with DAG("batch_export_backfill", schedule=None, start_date=datetime(2026, 1, 1), tags=["posthog", "example"]) as dag:
+with DAG(
+    "batch_export_backfill", doc_md=__doc__, schedule=None, start_date=datetime(2026, 1, 1), tags=["posthog", "example"]
+) as dag:
 
     @task
     def days() -> list[dict[str, str]]:
@@ -25,6 +27,6 @@ with DAG("batch_export_backfill", schedule=None, start_date=datetime(2026, 1, 1)
         edges = [f"{today - timedelta(days=number)}T00:00:00Z" for number in range(DAYS, -1, -1)]
         return [{"start": one, "end": end} for one, end in pairwise(edges)]
 
-    # `airflow pools set backfills 4 "" --include-deferred`: PostHog runs only some backfills of a project at once.
-    each = PostHogBackfillBatchExportOperator.partial(task_id="backfill", batch_export=EXPORT, pool="backfills")
+    # PostHog runs only some backfills of a project at once: a task waits for a place among them by itself.
+    each = PostHogBackfillBatchExportOperator.partial(task_id="backfill", batch_export=EXPORT)
     each.expand_kwargs(days())

@@ -12,7 +12,7 @@ try:
 except ImportError:  # Airflow 2
     from airflow.models.dag import DAG
 
-with DAG("crm_to_groups", schedule="@daily", start_date=datetime(2026, 11, 1), catchup=False) as dag:
+with DAG("crm_to_groups", doc_md=__doc__, schedule="@daily", start_date=datetime(2026, 11, 1), catchup=False) as dag:
     PostHogFromSqlOperator(
         task_id="companies",
         sql_conn_id="warehouse",

@@ -20,13 +20,11 @@ except ImportError:  # Airflow 2
 HOST = os.environ.get("POSTHOG_EXAMPLE_HOST", "us.posthog.com")
 PROJECT = os.environ.get("POSTHOG_EXAMPLE_PROJECT", "12345")
 DASHBOARD = int(os.environ.get("POSTHOG_EXAMPLE_DASHBOARD", "7"))
-RESULTS = os.environ.get("POSTHOG_EXAMPLE_RESULTS", "file:///tmp/posthog-example/results")
-WAREHOUSE = os.environ.get("POSTHOG_EXAMPLE_WAREHOUSE", "warehouse")
-TABLE = os.environ.get("POSTHOG_EXAMPLE_TABLE", "posthog_numbers")
+FILES = os.environ.get("POSTHOG_EXAMPLE_FILES", "file:///tmp/posthog-example")
 
 with DAG(
     "dashboard_to_warehouse",
-    description="A dashboard's numbers, every night, into a database",
+    doc_md=__doc__,
     schedule="30 2 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
@@ -36,9 +34,9 @@ with DAG(
     PostHogDashboardToSqlOperator(
         task_id="numbers",
         dashboard=DASHBOARD,
-        sql_conn_id=WAREHOUSE,
-        table=TABLE,
-        combined_path=RESULTS + "/{{ run_id | replace(':', '-') }}/numbers.parquet",
+        sql_conn_id="warehouse",
+        table="posthog_numbers",
+        combined_path=FILES + "/results/{{ run_id | replace(':', '-') }}/numbers.parquet",
         overwrite=True,
         outlets=[create_asset(host=HOST, project_id=PROJECT, kind="dashboard", id=DASHBOARD)],
     )

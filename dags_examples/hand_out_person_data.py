@@ -19,18 +19,18 @@ except ImportError:  # Airflow 2
     from airflow.models.param import Param
 
 # Few may read this folder.
-PRIVATE = os.environ.get("POSTHOG_EXAMPLE_PRIVATE", "file:///tmp/posthog-example/private")
+PRIVATE = os.environ.get("POSTHOG_EXAMPLE_FILES", "file:///tmp/posthog-example") + "/private"
 RUN = "{{ run_id | replace(':', '-') }}"
 
 with DAG(
     "hand_out_person_data",
-    description="All that PostHog has of a person, as JSON lines and a page",
+    doc_md=__doc__,
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
     catchup=False,
     params={
-        "ticket": Param("DSR-0", type="string", pattern="^[A-Za-z0-9._-]+$", description="The request; no name"),
-        "requests_path": Param("", type="string", description="CSV or JSON lines: distinct_id, email, uuid"),
+        "ticket": Param(None, type="string", pattern="^[A-Za-z0-9._-]+$", description="the request's ticket; no name"),
+        "requests_path": Param(None, type="string", description="a file of identifiers: CSV or JSON lines"),
     },
     default_args={"retries": 3, "retry_delay": timedelta(minutes=5)},
     tags=["posthog", "example"],

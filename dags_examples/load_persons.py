@@ -14,13 +14,17 @@ except ImportError:  # Airflow 2
     from airflow.decorators import task
     from airflow.models.dag import DAG
 
+HOST = os.environ.get("POSTHOG_EXAMPLE_HOST", "us.posthog.com")
+PROJECT = os.environ.get("POSTHOG_EXAMPLE_PROJECT", "12345")
 FORGET = "UPDATE persons SET properties = NULL WHERE deleted_at IS NOT NULL AND properties IS NOT NULL"
-TO = {"sql_conn_id": os.environ.get("POSTHOG_EXAMPLE_SQL_CONN", "warehouse"), "table": "persons", "pool": "posthog"}
+TO = {"sql_conn_id": "warehouse", "table": "persons"}
 WHAT = {"source": "persons", "columns": ["id", "created_at", "properties"], "deleted": "mark", "max_shrink": 0.2}
 
-with DAG("load_persons", schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False) as dag:
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
-    @task(outlets=[create_asset(host="us.posthog.com", project_id=12345, kind="persons")], pool="posthog")
+with DAG("load_persons", doc_md=__doc__, schedule="@daily", start_date=START, catchup=False) as dag:
+
+    @task(outlets=[create_asset(host=HOST, project_id=PROJECT, kind="persons")])
     def forget() -> None:
         """Remove what is known of persons who are gone."""
         with closing(SqlDatabase(TO["sql_conn_id"]).connect()[0]) as warehouse:

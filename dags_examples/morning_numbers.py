@@ -8,7 +8,7 @@ since the day before, and ``send`` gets what a mail or a chat message needs. Wit
 from __future__ import annotations
 
 import os
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 
 from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
 from airflow_provider_posthog.operators.insights import (
@@ -31,46 +31,23 @@ MESSAGE = "{{ ti.xcom_pull(task_ids='refresh')['insights'] | map(attribute='text
 #: The same in HTML: names are what somebody typed.
 MAIL = MESSAGE.replace("}}", "| e | replace('\n', '<br>') }}")
 
-with DAG(
-    "morning_numbers",
-    description="The numbers of a dashboard, every morning",
-    schedule="0 6 * * *",
-    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
-    catchup=False,
-    default_args={"retries": 2, "retry_delay": timedelta(minutes=5)},
-    tags=["posthog", "example"],
-) as dag:
-    refresh = PostHogRefreshDashboardOperator(
-        task_id="refresh",
-        dashboard=DASHBOARD,
-        deferrable=True,
-        values=True,  # the newest complete number of each insight, the one before, and both in words
-    )
+START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+# Calculated by the first task already.
+NUMBER = {"insight": GATE, "from_dashboard": DASHBOARD, "refresh": "force_cache"}
+
+with DAG("morning_numbers", doc_md=__doc__, schedule="0 6 * * *", start_date=START, catchup=False) as dag:
+    # With the newest complete number of each insight, the one before, and both in words.
+    refresh = PostHogRefreshDashboardOperator(task_id="refresh", dashboard=DASHBOARD, deferrable=True, values=True)
 
     # Skips what is behind it if there was nothing yesterday.
-    any_numbers = PostHogInsightShortCircuitOperator(
-        task_id="any_numbers",
-        insight=GATE,
-        from_dashboard=DASHBOARD,
-        condition="any > 0",
-        refresh="force_cache",  # it is fresh already
-    )
+    any_numbers = PostHogInsightShortCircuitOperator(task_id="any_numbers", condition="any > 0", **NUMBER)
 
     # Fails, with insight, date, value and condition, if yesterday was a fifth below the day before.
-    no_cliff = PostHogInsightCheckOperator(
-        task_id="no_cliff",
-        insight=GATE,
-        from_dashboard=DASHBOARD,
-        condition=CONDITION,
-        refresh="force_cache",
-    )
+    no_cliff = PostHogInsightCheckOperator(task_id="no_cliff", condition=CONDITION, **NUMBER)
 
     @task
     def send(message: str) -> str:
-        """Stand for a mail or a chat message.
-
-        :param message: a line for each number.
-        """
+        """Stand for a mail or a chat message, with a line for each number."""
         print(message)
         return message
 

@@ -17,7 +17,7 @@ else:
     watcher = AssetWatcher(name="run", trigger=PostHogBatchExportRunTrigger(batch_export=EXPORT))
     RUNS, SQL = Asset("posthog_runs", watchers=[watcher]), "CALL refresh_days(%(start)s, %(end)s)"
 
-    with DAG("on_batch_export", schedule=[RUNS], max_active_runs=1, tags=["posthog", "example"]) as dag:
+    with DAG("on_batch_export", doc_md=__doc__, schedule=[RUNS], max_active_runs=1, tags=["posthog", "example"]) as dag:
 
         @task
         def intervals(triggering_asset_events: Any = None) -> list[dict[str, str]]:  # noqa: ANN401 - from Airflow

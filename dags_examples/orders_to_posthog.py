@@ -14,7 +14,7 @@ except ImportError:  # Airflow 2
     from airflow.models.dag import DAG
 
 HOURLY = CronDataIntervalTimetable("@hourly", timezone="UTC")
-with DAG("orders_to_posthog", schedule=HOURLY, start_date=datetime(2026, 11, 1), catchup=False) as dag:
+with DAG("orders_to_posthog", doc_md=__doc__, schedule=HOURLY, start_date=datetime(2026, 11, 1), catchup=False) as dag:
     PostHogFromSqlOperator(
         task_id="orders",
         sql_conn_id="warehouse",

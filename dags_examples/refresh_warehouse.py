@@ -16,7 +16,9 @@ except ImportError:  # Airflow 2
 ORDERS = "https://lake.s3.eu-central-1.amazonaws.com/orders/*.parquet"
 DASHBOARD = int(os.environ.get("POSTHOG_EXAMPLE_DASHBOARD", "7"))
 
-with DAG("refresh_warehouse", schedule=None, start_date=datetime(2026, 1, 1), tags=["posthog", "example"]) as dag:
+with DAG(
+    "refresh_warehouse", doc_md=__doc__, schedule=None, start_date=datetime(2026, 1, 1), tags=["posthog", "example"]
+) as dag:
     # The task that drops the files comes before. Of a source that PostHog itself loads, take PostHogSyncSourceOperator.
     link = PostHogLinkTableOperator(task_id="link", name="orders", url_pattern=ORDERS, bucket_conn_id="aws_reader")
     view = PostHogRunViewOperator(task_id="view", view="daily_orders", poll_interval=10)

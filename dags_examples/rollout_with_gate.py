@@ -12,7 +12,7 @@ try:
 except ImportError:  # Airflow 2
     from airflow.models.dag import DAG
 
-with DAG("rollout_with_gate", schedule=None, start_date=datetime(2026, 11, 1)) as dag:
+with DAG("rollout_with_gate", doc_md=__doc__, schedule=None, start_date=datetime(2026, 11, 1)) as dag:
     ramp = PostHogFeatureFlagOperator(task_id="ramp", flag="new-checkout", rollout_percentage=50, active=True)
     few_errors = PostHogInsightThresholdSensor(
         task_id="few_errors", insight="{{ var.value.checkout_errors_insight }}", condition="< 10", timeout=3600

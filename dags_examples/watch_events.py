@@ -17,7 +17,9 @@ else:
     # Several news may start one run, and an event may be told twice: what is done with them should not mind.
     NEWS = "event = 'sign_up' AND created_at > toDateTime({after}) AND created_at <= toDateTime({until})"
 
-    with DAG("watch_events", schedule=[SIGN_UPS], max_active_runs=1, tags=["posthog", "example"]) as dag:
+    with DAG(
+        "watch_events", doc_md=__doc__, schedule=[SIGN_UPS], max_active_runs=1, tags=["posthog", "example"]
+    ) as dag:
 
         @task
         def greet(triggering_asset_events: Any = None) -> list[int]:  # noqa: ANN401 - from Airflow

@@ -28,7 +28,7 @@ HOME = HERE / ".demo"
 AIRFLOW_HOME = HOME / "airflow"
 DATABASE = AIRFLOW_HOME / "airflow.db"
 LANDING = HOME / "landing"
-EXPORTED = HOME / "exported.duckdb"
+EXPORTED = LANDING / "warehouse.duckdb"
 LOADED = HOME / "loaded.duckdb"
 LOG = HOME / "airflow.log"
 DAYS = 4
@@ -66,6 +66,12 @@ class Job:
     conf: dict[str, str] = field(default_factory=dict)
 
 
+#: The task whose rows count, and the time by which its interval is one.
+COUNTED = {
+    "export_to_warehouse": ("fetch", "timestamp"),
+    "load_events": ("load", "created_at"),
+    "backfill_history": ("load_week", "created_at"),
+}
 LAST_DAY = FIRST_DAY + (DAYS - 1) * DAY
 JOBS = (
     Job("export_to_warehouse", FIRST_DAY + DAY, FIRST_DAY + 2 * DAY, "a day, as a CSV export"),
@@ -87,7 +93,7 @@ def main() -> int:
     """Run the demo; return 0 if every task succeeded and the warehouses equal PostHog."""
     screen = os.fdopen(os.dup(1), "w", buffering=1)
     started = time.monotonic()
-    for stale in (LANDING, EXPORTED, LOADED):
+    for stale in (LANDING, LOADED):
         shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink(missing_ok=True)
     AIRFLOW_HOME.mkdir(parents=True, exist_ok=True)
     with _quiet():
@@ -98,7 +104,7 @@ def main() -> int:
             _say(screen, f"PostHog   embedded, project {posthog.project_id}, {EVENTS:,} events, {posthog.url}")
             version = _start_airflow(posthog)
             _say(screen, f"Airflow   {version}, home {_short(AIRFLOW_HOME)}, log {_short(LOG)}")
-            _say(screen, "DAGs      dags_examples/, each with a task that counts on both sides\n")
+            _say(screen, "DAGs      dags_examples/, whose tasks count on both sides\n")
             _say(screen, f"{'DAG':19}  {'interval (UTC)':26} {'seconds':>7} {'PostHog':>8} {'warehouse':>9}")
             succeeded = [_show(screen, job) for job in JOBS]
             equal = _compare(screen)
@@ -142,8 +148,7 @@ def _start_airflow(posthog: EmulatorProcess) -> str:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog.airflow_connection_json(),
-        "POSTHOG_EXAMPLE_LANDING": f"file://{LANDING}",
-        "POSTHOG_EXAMPLE_WAREHOUSE": str(EXPORTED),
+        "POSTHOG_EXAMPLE_FILES": f"file://{LANDING}",
         "POSTHOG_EXAMPLE_START": FIRST_DAY.isoformat(),
         "AIRFLOW_CONN_WAREHOUSE": json.dumps({"conn_type": "duckdb", "host": str(LOADED)}),
         "NO_PROXY": "127.0.0.1",
@@ -162,7 +167,7 @@ def _start_airflow(posthog: EmulatorProcess) -> str:
 
 
 def _show(screen: TextIO, job: Job) -> bool:
-    """Run a DAG, and show what its last task has counted."""
+    """Run a DAG, and show what was counted on both sides."""
     interval = f"{job.start:%m-%d %H:%M} to {job.end:%m-%d %H:%M}"
     _say(screen, f"{job.dag_id:19}  {interval:26}", end="")
     began = time.monotonic()
@@ -175,17 +180,29 @@ def _show(screen: TextIO, job: Job) -> bool:
 
 
 def _run(job: Job) -> tuple[list[str], dict[str, int]]:
-    """Run a DAG; return the states of its tasks, and what its task ``prove`` returned."""
+    """Run a DAG; return the states of its tasks, and how many events PostHog has and have landed."""
+    task, by = COUNTED[job.dag_id]
     dag = importlib.import_module(f"dags_examples.{job.dag_id}").dag
     run = dag.test(logical_date=job.end, run_conf=job.conf or None)
     which = [job.dag_id, run.run_id]
     with sqlite3.connect(DATABASE) as db:
         states = db.execute("SELECT state FROM task_instance WHERE dag_id = ? AND run_id = ?", which).fetchall()
         values = db.execute(
-            "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = 'prove' AND key = 'return_value'",
-            which,
+            "SELECT value FROM xcom WHERE dag_id = ? AND run_id = ? AND task_id = ? AND key = 'return_value'",
+            [*which, task],
         ).fetchall()
-    return [str(state) for (state,) in states], _json(values[0][0]) if values else {}
+    landed = sum(int(_json(value)["rows"]) for (value,) in values)
+    return [str(state) for (state,) in states], {"posthog": _there(by, job.start, job.end), "warehouse": landed}
+
+
+def _there(by: str, start: datetime, end: datetime) -> int:
+    """Count the different events that PostHog has of an interval."""
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
+
+    window = f"{by} >= toDateTime({{start}}) AND {by} < toDateTime({{end}})"
+    edges = {"start": start.isoformat(), "end": end.isoformat()}
+    row = PostHogHook().get_first(f"SELECT count(DISTINCT uuid) FROM events WHERE {window}", edges)  # noqa: S608 - ours
+    return int(row[0]) if row else 0
 
 
 def _json(value: Any) -> dict[str, Any]:  # noqa: ANN401 - what SQLite holds

@@ -15,7 +15,9 @@ HEAD = """\
 
 <!-- Made by `python -m docs.generate_api`; do not edit. -->
 
-Each endpoint is a function that returns a `Call`, which every client sends:
+Look here if no operator does what you need: every endpoint below can be called from your own task
+([the hook](hook.md#any-other-call)) or as a task of its own ([`PostHogApiOperator`](hook.md#any-call-as-a-task)). Each endpoint is a
+function that returns a `Call`, which every client sends:
 
 ```python
 from airflow_provider_posthog.api import persons
@@ -24,39 +26,39 @@ page = client.send(persons.list(email="someone@example.com"))
 page = await async_client.send(persons.list(email="someone@example.com"))
 ```
 
-Paths without `/api/` are relative to `/api/projects/{project_id}/`. Arguments before the `*` may be given by position;
-those with `?` may be left out. What each means is in the function's docstring, or `help(persons.list)`.
+Paths without `/api/` are relative to `/api/projects/{project_id}/`. Arguments before the `*` may be given by position.
+Those with `?` may be left out. The function's docstring explains each; see `help(persons.list)`.
 
 ## What is refused before it is sent
 
 A wrong argument raises `PostHogSettingsError`, which names it and says what to write.
 
-| PostHog | here |
+| PostHog | this provider |
 |---|---|
 | reads a flag of a deletion by its presence: `delete_events=false` deletes the events | flags are `True` or `False`, no text, and sent only when true |
 | takes an empty filter for none, and lists everything | empty filters are refused; a misspelt name is a `TypeError`, or refused with the nearest right one |
-| takes a misspelt `refresh` for "from the cache" | only its seven words are taken |
+| takes a misspelt `refresh` for "from the cache" | only its seven words are accepted |
 | cuts large pages (events at 1,000) and look-ups of over 200 persons, and says nothing | pages over 1,000 and look-ups over 200 are refused |
 | takes `persons/<distinct id>/` for a bad id, `insights/trend/` for another endpoint | ids in paths are numbers or UUIDs |
 | reads a time without an offset in the project's zone | times need their offset |
 | lists the runs of the last seven days unless told otherwise | a lower bound is needed |
-| carries `offset` of the list of events on into the next pages, and ends lists that are newest first early | events come oldest first, between two bounds, without `offset` |
+| passes `offset` of the list of events on to the next pages, and ends lists that are newest first early | events come oldest first, between two bounds, without `offset` |
 
-The list of events is deprecated by PostHog and warns (`PostHogDeprecatedEndpointWarning`). `format=csv` is not offered:
-answers are read as JSON.
+PostHog has deprecated the list of events, and using it warns (`PostHogDeprecatedEndpointWarning`). `format=csv` is not offered,
+because answers are read as JSON.
 
 ## The table
 
-- **Scope**: what the personal API key needs. Creating an export needs `insight:read`, `dashboard:read` or `query:read`
-  too, by what it is of.
-- **Pages**: `offset` goes on by `limit` and `offset`, `cursor` and `next` by the address in the answer; `none`: the
-  answer is whole.
-- **Task**: `PostHogApiOperator(call="persons.list", arguments={...})` sends any of them; where another one is named, it
-  does more: it waits, proves, resumes.
-- **Limit**: which of PostHog's budgets it counts against.
-- **Repeated**: whether it is sent again when its answer was lost. What creates something is not. `persons.bulk_delete`
-  is with `keep_person=True` only, as a second answer about persons who are gone says that there were none;
-  `batch_exports.unpause` is without `backfill`.
+- **Scope**: what the personal API key needs. Creating an export also needs `insight:read`, `dashboard:read` or `query:read`,
+  depending on what is exported.
+- **Pages**: with `offset` the next page is requested by `limit` and `offset`, with `cursor` and `next` by the address in the answer.
+  `none`: the answer is complete.
+- **Task**: `PostHogApiOperator(call="persons.list", arguments={...})` sends any of them. If another task is named, it
+  does more: it waits, checks the result, and resumes.
+- **Limit**: which of [PostHog's limits](limits.md#requests) it counts against.
+- **Repeated**: whether it is sent again if its answer was lost. Calls that create something are not. `persons.bulk_delete`
+  is repeated only with `keep_person=True`, because a second answer about deleted persons says that there were none.
+  `batch_exports.unpause` is repeated only without `backfill`.
 """
 
 COLUMNS = "| endpoint | function | scope | pages | limit | repeated | task |\n|---|---|---|---|---|---|---|\n"

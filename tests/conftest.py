@@ -54,10 +54,9 @@ def nothing_is_known_of_bytes() -> None:
 #: How patient the product is in seconds, where no argument says so. Servers on this machine need a fifth of it.
 PATIENCE: dict[str, Any] = {
     "api.refresh._FIRST_WAIT": 0.2,
-    "api.refresh._LOST_WAITS": (0.1, 0.2, 0.4, 0.8, 1.6),
     "erasure.delete._WAIT": 0.1,
     "erasure.properties._WAITS": (0.1, 0.2, 0.4, 1.0, 2.0),
-    "tasks.job_start._LOST_WAITS": (0.1, 0.2, 0.4, 0.8, 1.6),
+    "api.jobs.LOST_WAITS": (0.1, 0.2, 0.4, 0.8, 1.6),
 }
 
 

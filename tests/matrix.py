@@ -2,14 +2,16 @@
 
 The newest 3.3 is what ``make test`` runs on. 2.11 runs all that is ours, on the oldest Python; the versions between
 them what differs by Airflow version: imports, forms, and for 3.0 and 3.2 the life cycle of every task. None repeats
-what takes long and is the same everywhere. Each version is
-installed as its users have it, that is with the packages of its own time: Airflow 3.0 with today's fastapi does not
-even start a task, nor does 3.2 with today's pydantic.
+what takes long and is the same everywhere. Each version is installed as its users have it, that is with the packages of
+its own time: Airflow 3.0 with today's fastapi does not even start a task, nor does 3.2 with today's pydantic. The cell
+"lowest" has the oldest release of everything that setup.cfg names: a floor there is one that was tried.
 """
 
 from __future__ import annotations
 
+import configparser
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,6 +88,28 @@ ONCE = (
 )
 
 
+#: What touches each package that setup.cfg names.
+FLOORS = (
+    "tests/airflow/test_example_flow.py",
+    "tests/api/test_no_answer.py",
+    "tests/api/test_proxies.py",
+    "tests/api/test_streamed.py",
+    "tests/audit/test_chain.py",
+    "tests/capture/test_events.py",
+    "tests/emulator/test_exports.py",
+    "tests/emulator/test_scenario.py",
+    "tests/extract/test_download.py",
+    "tests/hooks/test_data_frames.py",
+    "tests/hooks/test_large_frames.py",
+    "tests/load/test_duckdb.py",
+    "tests/load/test_loaders.py",
+    "tests/results/test_row_slices.py",
+    "tests/results/test_workbook.py",
+    "tests/transfers/test_table_formats.py",
+    "tests/triggers/test_jobs.py",
+)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One cell of the matrix.
@@ -96,7 +120,8 @@ class Entry:
     :param before: install nothing that was released later (a date), or ``None`` for today's packages.
     :param tests: which tests to run.
     :param groups: which groups of pyproject.toml to install.
-    :param lowest: install the oldest releases that setup.cfg allows of what it names.
+    :param lowest: install the oldest release that setup.cfg allows of everything that it names, with every extra.
+    :param beside: releases of what others bring, to install with it.
     """
 
     name: str
@@ -106,10 +131,22 @@ class Entry:
     tests: tuple[str, ...]
     groups: tuple[str, ...] = ("test",)
     lowest: bool = False
+    beside: tuple[str, ...] = ()
 
 
 MATRIX = (
     Entry("2.11", "apache-airflow==2.11.2", ("3.10", "3.11", "3.12"), None, WHOLE),
+    Entry(
+        "lowest",
+        "apache-airflow",
+        ("3.10", "3.11", "3.12"),
+        None,
+        FLOORS,
+        ("test-core",),
+        lowest=True,
+        # under Airflow's ObjectStoragePath; 2.11 takes this one
+        beside=("universal-pathlib==0.2.2",),
+    ),
     Entry("3.0", "apache-airflow==3.0.6", ("3.11", "3.12", "3.10"), "2025-09-05", LIFE_CYCLE),
     Entry("3.1", "apache-airflow==3.1.8", ("3.12", "3.11", "3.10"), "2026-06-01", ESSENTIALS),
     Entry("3.2", "apache-airflow==3.2.2", ("3.12", "3.13", "3.11", "3.10"), "2026-06-15", LIFE_CYCLE),
@@ -194,7 +231,7 @@ def _pytest(venv: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _run(entry: Entry) -> Result:
     started = time.monotonic()
-    version, python = _python(entry.pythons)
+    version, python = find_python(entry.pythons)
     venv = VENVS / f"{entry.name}-py{version}"
     _install(entry, venv, python)
     side_by_side = ["-n", str(WORKERS), "--dist", "loadfile"] if entry.tests == WHOLE else []
@@ -212,6 +249,18 @@ def _there(tests: tuple[str, ...]) -> list[str]:
     return list(tests)
 
 
+def python_of(name: str) -> Path:
+    """Return the Python of a cell's environment, which is made if it is not there.
+
+    :param name: the cell.
+    """
+    entry = next(entry for entry in MATRIX if entry.name == name)
+    version, python = find_python(entry.pythons)
+    venv = VENVS / f"{entry.name}-py{version}"
+    _install(entry, venv, python)
+    return venv / "bin" / "python"
+
+
 def _install(entry: Entry, venv: Path, python: str) -> None:
     stamp = venv / ".installed"
     wanted = f"{entry}\n{(HERE / 'setup.cfg').read_text()}\n{(HERE / 'pyproject.toml').read_text()}"
@@ -221,18 +270,45 @@ def _install(entry: Entry, venv: Path, python: str) -> None:
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "--quiet", "--python", python, str(venv)], check=True)
     install = [*uv, "pip", "install", "--quiet", "--python", str(venv / "bin" / "python")]
-    then = ["--exclude-newer", entry.before] if entry.before else []
-    subprocess.run([*install, *then, entry.airflow], check=True)
-    # In a second step and without the date, as a user adds a new provider to an old Airflow; what is there stays.
-    ours = ["-e", f"{HERE}[{EXTRAS}]"]
-    if entry.lowest:
-        subprocess.run([*install, "--resolution", "lowest-direct", entry.airflow, *ours], check=True)
     groups = [word for group in entry.groups for word in ("--group", f"{HERE / 'pyproject.toml'}:{group}")]
-    subprocess.run([*install, entry.airflow, *ours, *groups], check=True)
+    if entry.lowest:
+        listed = venv / "floors.txt"
+        listed.write_text("\n".join(floors()))
+        ours = ["--constraint", str(listed), "-e", f"{HERE}[{','.join(extras())}]", *entry.beside]
+        subprocess.run([*install, *ours, *groups], check=True)
+    else:
+        then = ["--exclude-newer", entry.before] if entry.before else []
+        subprocess.run([*install, *then, entry.airflow], check=True)
+        # In a second step and without the date, as a user adds a new provider to an old Airflow; what is there stays.
+        subprocess.run([*install, entry.airflow, "-e", f"{HERE}[{EXTRAS}]", *groups], check=True)
     stamp.write_text(wanted)
 
 
-def _python(versions: tuple[str, ...]) -> tuple[str, str]:
+def _settings() -> configparser.ConfigParser:
+    settings = configparser.ConfigParser()
+    settings.read(HERE / "setup.cfg")
+    return settings
+
+
+def extras() -> list[str]:
+    """Return the names of our extras."""
+    return list(_settings()["options.extras_require"])
+
+
+def dependencies() -> list[str]:
+    """Return what setup.cfg names, with and without extras."""
+    settings = _settings()
+    lines = [settings["options"]["install_requires"], *settings["options.extras_require"].values()]
+    return [line for line in "\n".join(lines).splitlines() if line]
+
+
+def floors() -> list[str]:
+    """Return the lowest release that setup.cfg allows of each package that it names, as a requirement of just that."""
+    found = [re.match(r"([\w.-]+)(?:\[\w+\])?>=([\w.]+)", line) for line in dependencies()]
+    return [f"{each[1]}=={each[2]}" for each in found if each]
+
+
+def find_python(versions: tuple[str, ...]) -> tuple[str, str]:
     """Return the first of these Python versions that really runs here, and its path."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     for version in versions:

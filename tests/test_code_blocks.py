@@ -48,7 +48,21 @@ def blocks(language: str = "python") -> Iterator[tuple[str, str]]:
             yield f"{page.relative_to(ROOT).as_posix()}:{line}", textwrap.dedent(found[2])
 
 
-BLOCKS = {where: code for where, code in blocks() if "--8<--" not in code}
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Every example in the docstring of a public class, with its name."""
+    for room in ROOMS:
+        top = ROOT / PACKAGE / room
+        for path in top.rglob("*.py") if top.is_dir() else [top.with_suffix(".py")]:
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                    text = f"{ast.get_docstring(node) or ''}\n"
+                    found = re.findall(r"(?:::|\.\. code-block:: python)\n\n((?: +.*\n|\n)+)", text)
+                    for number, code in enumerate(found):
+                        yield f"{path.relative_to(ROOT).as_posix()}:{node.name}:{number}", textwrap.dedent(code)
+
+
+#: By page and line, or by file and class.
+BLOCKS = {where: code for where, code in [*blocks(), *docstrings()] if "--8<--" not in code}
 
 
 @functools.cache

@@ -23,7 +23,7 @@ KEY = "phx_Qm7vT2kLr9XwZc4Nd8Bf6Hj1"
 PROXY_PASSWORD = "pWd0fThePr0xy"
 HAS_FAB = importlib.util.find_spec("flask_appbuilder") is not None
 SALT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-SECRETS = ["proxy", "project_token", "audit_salt"]
+SECRETS = ["proxy", "project_token", "audit_secret"]
 DEFAULTS = ClientSettings(api_key=KEY)
 
 
@@ -185,7 +185,7 @@ def test_keys(key: str) -> None:
         ("phc_Qm7vT2kLr9XwZc4Nd8Bf6Hj1", "project token"),
         ("PHC_Qm7vT2kLr9XwZc4Nd8Bf6Hj1", "project token"),
         ("***", "mask"),
-        (f"Bearer {KEY}", "a word such as Bearer"),
+        (f"Bearer {KEY}", "the word Bearer"),
         (f'"{KEY}"', "quote"),
         (f"'{KEY}'", "quote"),
         (f"{KEY}\n{KEY}", "control"),
@@ -365,7 +365,7 @@ def test_the_settings_show_neither_the_key_nor_the_proxy() -> None:
     assert KEY not in repr(result)
 
 
-@pytest.mark.parametrize("name", ["audit_salt", "extra__posthog__audit_salt"])
+@pytest.mark.parametrize("name", ["audit_secret", "extra__posthog__audit_secret"])
 def test_the_salt_is_no_setting_of_the_client(name: str, caplog: pytest.LogCaptureFixture) -> None:
     connection = conn(extra={name: f" {SALT}\n"})
     assert form.parse(connection) == DEFAULTS
@@ -374,11 +374,11 @@ def test_the_salt_is_no_setting_of_the_client(name: str, caplog: pytest.LogCaptu
     assert not caplog.records
 
 
-@pytest.mark.parametrize("extra", [None, {}, [1], "text", {"audit_salt": None}, {"audit_salt": " "}])
+@pytest.mark.parametrize("extra", [None, {}, [1], "text", {"audit_secret": None}, {"audit_secret": " "}])
 def test_a_missing_salt_is_told_with_how_to_make_one(extra: object) -> None:
     with pytest.raises(PostHogSettingsError) as caught:
         form.read_audit_salt(form.find_audit_salt(conn(extra=extra)), KEY)
-    assert caught.value.field == "audit_salt"
+    assert caught.value.field == "audit_secret"
     assert "is not set" in caught.value.problem
     assert 'python -c "import secrets; print(secrets.token_hex(32))"' in caught.value.remedy
 
@@ -398,8 +398,8 @@ def test_a_missing_salt_is_told_with_how_to_make_one(extra: object) -> None:
 )
 def test_refused_salts_are_not_shown(salt: object, says: str) -> None:
     with pytest.raises(PostHogSettingsError) as caught:
-        form.read_audit_salt(form.find_audit_salt(conn(extra={"audit_salt": salt})), KEY)
-    assert (caught.value.field, says in caught.value.problem) == ("audit_salt", True)
+        form.read_audit_salt(form.find_audit_salt(conn(extra={"audit_secret": salt})), KEY)
+    assert (caught.value.field, says in caught.value.problem) == ("audit_secret", True)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert salt == "***" or str(salt) not in shown
     assert SALT[:10] not in shown
@@ -499,7 +499,7 @@ def test_nothing_crashes_and_nothing_shows_a_secret(
 ) -> None:
     if isinstance(extra, dict):
         extra["proxy"] = proxy
-        extra["audit_salt"] = SALT
+        extra["audit_secret"] = SALT
     given_conn = conn(host=host, password=password, port=port, schema=schema, login=login, extra=extra)
     seen: list[str] = []
     handler = logging.Handler()
@@ -571,7 +571,7 @@ def test_what_the_form_writes_by_itself_is_what_an_empty_connection_means() -> N
 
 def test_every_setting_of_the_client_has_a_field_and_none_is_required() -> None:
     fields = form.conn_fields()
-    assert set(fields) - {"audit_salt"} == {name for name in vars(DEFAULTS)} - {"base_url", "api_key", "read_again"}
+    assert set(fields) - {"audit_secret"} == {name for name in vars(DEFAULTS)} - {"base_url", "api_key", "read_again"}
     assert all("null" in field["schema"]["type"] for field in fields.values())
     assert [name for name, field in fields.items() if field["schema"].get("format") == "password"] == SECRETS
 
@@ -581,14 +581,15 @@ def test_the_two_spellings_of_the_behaviour_agree_and_the_port_stays() -> None:
     assert set(metadata) == {"hidden-fields", "relabeling", "placeholders"}
     assert {name.replace("-", "_"): value for name, value in metadata.items()} == method
     assert method["hidden_fields"] == ["schema", "login"]
-    assert "443" in method["relabeling"]["port"]
+    assert method["placeholders"]["port"] == "443"
+    assert "Extra Fields" in method["relabeling"]["password"], "Airflow 3 hides the project there"
 
 
 def test_callers_can_not_change_the_table() -> None:
     form.conn_fields()["verify"]["label"] = "changed"
-    form.python_ui_field_behaviour()["relabeling"]["port"] = "changed"
+    form.python_ui_field_behaviour()["relabeling"]["password"] = "changed"
     assert form.conn_fields()["verify"]["label"] != "changed"
-    assert "443" in form.ui_field_behaviour()["relabeling"]["port"]
+    assert form.ui_field_behaviour()["relabeling"]["password"] != "changed"
 
 
 def described(widgets: dict[str, Any]) -> dict[str, tuple[object, ...]]:
@@ -681,7 +682,7 @@ def fill_in_the_form_of_2() -> None:
 
     proxy = f"http://u:{PROXY_PASSWORD}@proxy.example:3128"
     filled = {"project_id": "12", "connect_timeout": "5", "max_rate_limit_wait": "0", "verify": "false", "proxy": proxy}
-    filled["audit_salt"] = SALT
+    filled["audit_secret"] = SALT
     page = page_class(MultiDict({name: "" for name in defaults()} | filled))
     assert page.validate(), page.errors
     assert form.parse(conn(extra=page.data)) == ClientSettings(

@@ -65,6 +65,45 @@ def test_every_airflow_process_loads_next_to_nothing(statement: str) -> None:
     assert not tops & (HEAVY | {"airflow", "fsspec", "upath", "urllib3", "pydantic"})
 
 
+WITHOUT = """
+import importlib, json, sys
+for name in ("aiohttp", "chdb", "deltalake", "duckdb", "numpy", "openpyxl", "orjson", "pandas", "polars", "pyarrow"):
+    sys.modules[name] = None
+missing = {}
+for name in json.loads(sys.argv[1]):
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        missing[name] = str(error)
+print(json.dumps(missing))
+"""
+#: What a task opens when it runs, after it has seen that the extra is there.
+NEEDS_AN_EXTRA = ("erasure.files.", "extract.", "load.copy_binary", "results.arrow_types", "results.row_slices")
+
+
+def test_without_extras_only_what_reads_rows_in_bulk_is_missing() -> None:
+    """An erasure, a watcher and a query do not need them."""
+    names = [
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+        if path.stem != "__main__"
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE.parent), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT, json.dumps(names)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    missing: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    short = {name.partition(".")[2]: text for name, text in missing.items()}
+    for name, text in short.items():
+        named = "airflow-provider-posthog[emulator]" in text or "need Airflow 3." in text
+        assert named or name.startswith(NEEDS_AN_EXTRA), (name, text)
+    assert "extract.writers" in short
+
+
 def test_the_check_sees_what_is_loaded() -> None:
     before, after = loaded("", "import airflow_provider_posthog.api.clients")
     assert "requests" in after - before

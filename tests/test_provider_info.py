@@ -157,9 +157,9 @@ def check_form_of_3(all_types: list[Any]) -> None:
     assert standard.url_schema.hidden
     assert standard.login.hidden
     assert not standard.port.hidden
-    assert (standard.port.title, standard.port.placeholder) == (behaviour["relabeling"]["port"], "443")
+    assert (standard.port.title, standard.port.placeholder) == (None, "443")
     assert (standard.host.title, standard.host.placeholder) == (None, "https://us.posthog.com")
-    assert (standard.password.hidden, standard.password.title) == (False, "Personal API key")
+    assert (standard.password.hidden, standard.password.title) == (False, behaviour["relabeling"]["password"])
     fields: Any = form.conn_fields()
     # 3.1 makes the form of the hook's widgets, whose validators it does not read, and has a default once.
     from_widgets = "conn-fields" not in json.dumps(schema("provider.yaml.schema.json"))
@@ -187,5 +187,5 @@ def check_form_of_2() -> None:
         assert info.is_sensitive == (field["schema"].get("format") == "password")
     behaviour: Any = manager.field_behaviours[form.CONN_TYPE]
     assert behaviour["hidden_fields"] == ["schema", "login"]
-    assert "443" in behaviour["relabeling"]["port"]
+    assert behaviour["placeholders"]["port"] == "443"
     assert behaviour["placeholders"][f"{prefix}project_id"] == "12345"

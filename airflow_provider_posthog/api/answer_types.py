@@ -1,6 +1,6 @@
-"""What an answer has to be, by the type that its endpoint declares: the one place where PostHog's JSON is trusted.
+"""What an answer must look like, by the type that its endpoint declares: the one place where PostHog's JSON is trusted.
 
-Behind it code reads fields without asking again what they are. Fields that a type does not name pass, and so do those
+After this check, code reads fields without checking them again. Fields that a type does not name pass, and so do those
 that are missing or null: servers of several generations are in use. A field that is there and is of another kind (a
 list for an object, a text for a number) would end as an error of Python's somewhere else, or be taken for an answer.
 """
@@ -16,19 +16,19 @@ from typing import Any, Literal, Union
 
 #: Says what is wrong with a value; ``None`` if nothing is.
 Check = Callable[[Any, str], str | None]
-#: What ids and counts are kept in; a number beyond is none of PostHog's, and breaks what computes with it.
+#: Ids and counts fit into 64 bits. A larger number is not PostHog's, and breaks whatever computes with it.
 _MOST = 2**64
 _KINDS = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 
 
 def check_of(hint: Any) -> Check | None:  # noqa: ANN401 - a type
-    """Return what checks a value of a declared type; ``None`` if any value will do.
+    """Return the check for values of a declared type; ``None`` if any value will do.
 
     :param hint: the type: a ``TypedDict``, a ``Sequence``, ``Mapping``, ``Literal``, ``Union``, or one of JSON's own.
     """
     origin = typing.get_origin(hint)
     if origin in (Union, types.UnionType):
-        return _one_of([one for one in typing.get_args(hint) if one is not type(None)])
+        return _one_of([arm for arm in typing.get_args(hint) if arm is not type(None)])
     if origin is Literal:  # a word that is not known yet is not a fault
         return _scalar(type(typing.get_args(hint)[0]))
     if typing.is_typeddict(hint):
@@ -60,18 +60,20 @@ def _scalar(kind: type) -> Check:
 
 @functools.cache
 def _typed_dict(hint: Any) -> Check:  # noqa: ANN401 - a TypedDict
-    fields = {name: check_of(one) for name, one in typing.get_type_hints(hint).items()}
-    checks = {name: one for name, one in fields.items() if one is not None}
+    fields = {name: check_of(kind) for name, kind in typing.get_type_hints(hint).items()}
+    checks = {name: field for name, field in fields.items() if field is not None}
     if typing.get_type_hints(hint).get("id") is str:
-        checks["id"] = _any_of([_scalar(str), _scalar(int)])  # what is new here with a UUID was a number there
+        checks["id"] = _any_of(
+            [_scalar(str), _scalar(int)]
+        )  # what newer servers identify by a UUID was a number on older ones
 
     def check(value: Any, where: str) -> str | None:  # noqa: ANN401 - JSON
         if value is None:
             return None
         if not isinstance(value, dict):
             return _fault(value, where, dict)
-        for name, one in checks.items():
-            if name in value and (fault := one(value[name], f"{where}.{name}" if where else name)) is not None:
+        for name, field in checks.items():
+            if name in value and (fault := field(value[name], f"{where}.{name}" if where else name)) is not None:
                 return fault
         return None
 
@@ -89,7 +91,7 @@ def _items(arguments: tuple[Any, ...]) -> Check:
         if item is None:
             return None
         inside = f"{where}[]"
-        return next((fault for one in value if (fault := _there(item, one, inside)) is not None), None)
+        return next((fault for entry in value if (fault := _there(item, entry, inside)) is not None), None)
 
     return check
 
@@ -105,19 +107,19 @@ def _values(arguments: tuple[Any, ...]) -> Check:
         if of_value is None:
             return None
         inside = f"{where}.*"  # a key may be somebody's name
-        return next((fault for one in value.values() if (fault := _there(of_value, one, inside)) is not None), None)
+        return next((fault for entry in value.values() if (fault := _there(of_value, entry, inside)) is not None), None)
 
     return check
 
 
 def _there(check: Check, value: Any, where: str) -> str | None:  # noqa: ANN401 - JSON
-    """Check one of many, which is not null: a list has nothing to leave out."""
+    """Check one entry of several, which must not be null: a list can leave entries out."""
     return f"{where} is null" if value is None else check(value, where)
 
 
 def _one_of(arms: Sequence[Any]) -> Check | None:
-    checks = [check_of(one) for one in arms]
-    known = [one for one in checks if one is not None]
+    checks = [check_of(arm) for arm in arms]
+    known = [check for check in checks if check is not None]
     if len(known) != len(arms):
         return None
     return known[0] if len(known) == 1 else _any_of(known)
@@ -125,7 +127,7 @@ def _one_of(arms: Sequence[Any]) -> Check | None:
 
 def _any_of(known: Sequence[Check]) -> Check:
     def check(value: Any, where: str) -> str | None:  # noqa: ANN401 - JSON
-        faults = [one(value, where) for one in known]
+        faults = [arm(value, where) for arm in known]
         return None if None in faults else faults[0]
 
     return check

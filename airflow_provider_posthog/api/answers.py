@@ -10,7 +10,7 @@ from airflow_provider_posthog.exceptions import PostHogTransportError
 
 
 def nothing(answer: Answer) -> None:
-    """Read an answer that has nothing to tell: PostHog sends no body, or JSON.
+    """Read an answer that carries no information: PostHog sends no body, or JSON.
 
     :raises PostHogTransportError: for anything else, such as the page of a proxy that did not pass the request on.
     """
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 
 def needed(answer: Mapping[str, Any], name: str, kind: type[T], what: str) -> T:
-    """Return a field without which an answer is worth nothing.
+    """Return a field without which an answer is useless.
 
     :param answer: the answer, or a part of it.
     :param name: the field.
@@ -74,11 +74,11 @@ def typed_rows(rows: Sequence[Sequence[Any]], kinds: Sequence[Kind]) -> list[lis
 
     :param rows: the rows.
     :param kinds: what each column holds; with ``type(None)`` where it may be null.
-    :raises PostHogTransportError: if a row is of another shape; holds no value.
+    :raises PostHogTransportError: if a row has another shape; the message holds no value.
     """
     for row in rows:
         fits = isinstance(row, list) and len(row) == len(kinds)
-        if not fits or not all(isinstance(one, kind) for one, kind in zip(row, kinds, strict=True)):
+        if not fits or not all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True)):
             raise PostHogTransportError("PostHog answered a query with a row of another shape than it was asked for")
     return [list(row) for row in rows]
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -27,7 +28,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 class Check:
     """A rule for values of one kind, written into an annotation with ``Annotated``.
 
-    :param good: tells whether a value of the right type keeps the rule.
+    :param good: returns whether a value of the right type keeps the rule.
     :param problem: what is wrong with one that does not.
     :param remedy: what to write instead.
     """
@@ -64,7 +65,7 @@ def _is_number(value: object) -> bool:
 
 
 def is_uuid(value: object) -> bool:
-    """Tell whether a value is a UUID in its usual form."""
+    """Return whether a value is a UUID in its usual form."""
     return bool(_UUID.fullmatch(str(value)))
 
 
@@ -72,7 +73,7 @@ def _parsed(value: datetime | str) -> datetime | None:
     if isinstance(value, datetime):
         return value
     try:
-        return datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        return read_iso(value)
     except ValueError:
         return None
 
@@ -108,7 +109,7 @@ Properties = Annotated[
     Sequence[
         Annotated[
             Mapping[str, Any],
-            Check(lambda one: bool(one.get("key")), "has an entry without 'key'.", "Give each property its 'key'."),
+            Check(lambda entry: bool(entry.get("key")), "has an entry without 'key'.", "Give each property its 'key'."),
         ]
     ],
     FILLED,
@@ -167,7 +168,7 @@ def span(fields: tuple[str, str], start: date | str, end: date | str) -> float:
     """
     if _is_day(start) != _is_day(end):
         raise PostHogSettingsError(fields[1], f"is not written like {fields[0]}.", "Give two days, or two times.")
-    first, last = (datetime.fromisoformat(str(time_text(each)).replace("Z", "+00:00")) for each in (start, end))
+    first, last = (read_iso(str(time_text(edge))) for edge in (start, end))
     if last <= first:
         raise PostHogSettingsError(fields[1], f"is not after {fields[0]}.", "Give the later time as the end.")
     return (last - first).total_seconds()
@@ -189,7 +190,11 @@ def changes(**values: object) -> dict[str, Any]:
     """
     body = given(**values)
     if not body:
-        raise PostHogSettingsError(next(iter(values)), "nothing to change is given.", "Write at least one field.")
+        raise PostHogSettingsError(
+            next(iter(values)),
+            "is missing, and so is every other field: there is nothing to change.",
+            "Write at least one.",
+        )
     return body
 
 
@@ -294,7 +299,7 @@ def _union_fault(value: object, kinds: tuple[Any, ...]) -> Fault | None:
     faults = [fault_of(value, kind) for kind in kinds if kind is not type(None) or value is None]
     if None in faults:
         return None
-    # The telling one is of the kind whose type it has.
+    # The most helpful fault is that of the alternative whose type the value has.
     return sorted((fault for fault in faults if fault is not None), key=lambda fault: fault.kind)[0]
 
 

@@ -93,7 +93,7 @@ class _Shared:
             return self._http
 
     async def leave(self) -> None:
-        """Use it no more; who is the last closes the connections."""
+        """Stop using the client; the last user closes the connections."""
         self.users -= 1
         if self.users > 0:
             return
@@ -114,13 +114,13 @@ class _Shared:
 
 
 class _Going:
-    """What is known of one request while it goes."""
+    """The state of one request on its way."""
 
     def __init__(self) -> None:
         self.sent = False
 
     async def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Hear from httpcore what it does; the greeting of a proxy is a request too."""
+        """Take an event of httpcore; a proxy's CONNECT is a request too, and does not count."""
         if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
             self.sent = True
 
@@ -207,8 +207,8 @@ class AsyncClient:
                 await asyncio.sleep(step.seconds)
 
     async def _has_new_key(self, refused: ClientSettings, error: PostHogAPIError) -> bool:
-        """Read the connection again, and go on with its key if that is another one."""
-        if self.settings is not refused:  # another call of this client has seen to it
+        """Read the connection again, and continue with its key if that has changed."""
+        if self.settings is not refused:  # another call of this client has already replaced the key
             return True
         if self._read_again is None:
             return False
@@ -230,8 +230,8 @@ class AsyncClient:
         """Yield the items of a list, page by page, each once.
 
         :param call: the call of the first page; its ``limit`` is that of each page.
-        :param max_items: how many items at the most.
-        :raises PostHogError: if a page cannot be had, or the list does not end.
+        :param max_items: the most items to yield.
+        :raises PostHogError: if a page cannot be fetched, or the list does not end.
         """
         pages = Pages(call, self.settings, max_items)
         while pages.next is not None:
@@ -248,7 +248,7 @@ class AsyncClient:
             client = await shared.http()
         except PostHogSettingsError:
             raise
-        except (ImportError, ValueError, httpx.InvalidURL) as error:  # of a proxy that it cannot use
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # httpx cannot use the proxy
             why = f"the request cannot be sent ({type(error).__name__}): see the connection's proxy"
             return NoAnswer(why, sent=False, lasting=True)
         going = _Going()
@@ -275,7 +275,7 @@ class AsyncClient:
             return no_answer_async(error, sent=going.sent)
 
     async def _answer(self, client: httpx.AsyncClient, request: httpx.Request, call: Call[Any]) -> Answer:
-        """Send a request, and read its answer as long as it comes, and no more of it than the call allows."""
+        """Send a request and read its answer, up to the size that the call allows."""
         seconds = max(self.settings.read_timeout, call.read_timeout or 0.0)
         # To the first byte, and as long again for all headers: httpx only limits each read of them.
         response = await within(client.send(request, stream=True), self.settings.connect_timeout + 2 * seconds)
@@ -285,7 +285,7 @@ class AsyncClient:
             async for raw in response.aiter_raw():
                 pace.came(len(raw), time.monotonic() - before)
                 for _ in body.feed(raw):
-                    await asyncio.sleep(0)  # what unpacks to much must not hold up the other triggers
+                    await asyncio.sleep(0)  # a body that unpacks to many bytes must not block the other triggers
                 before = time.monotonic()
             return Answer(response.status_code, dict(response.headers), body.value())
         finally:
@@ -312,16 +312,16 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
     return ca_context(named) if named else httpx.create_ssl_context()
 
 
-#: Whose errors httpx may let through, such as those of a SOCKS proxy that answers nonsense.
+#: Packages whose errors httpx may let through, such as those of a SOCKS proxy that answers nonsense.
 _BELOW_HTTPX = ("socksio", "httpcore", "h11", "anyio")
 _BROKEN = re.compile(r"(?i)disconnected|closed connection|connection closed|EOF")
 
 
 def no_answer_async(error: Exception, *, sent: bool | None = None) -> NoAnswer:
-    """Say what happened, and whether the server may have received the request.
+    """Return what happened, and whether the server may have received the request.
 
     :param error: of httpx, of what is below it, or of TLS.
-    :param sent: whether the request went out, where that was seen; else the error's kind tells.
+    :param sent: whether the request went out, if known; otherwise it follows from the kind of error.
     """
     reason = _of_kind(error)
     if sent is None or sent == reason.sent:
@@ -331,18 +331,28 @@ def no_answer_async(error: Exception, *, sent: bool | None = None) -> NoAnswer:
     return replace(reason, sent=False, reason=_BEFORE.get(reason.reason, reason.reason))
 
 
+#: How resolvers report an unknown host.
+_NO_SUCH_HOST = re.compile(r"(?i)name or service not known|nodename nor servname|name resolution|no address associated")
 _SLOW = "no answer in time"
 _CUT = "the connection was cut before the whole answer arrived"
-#: What is said of the same errors if they come before the request could be sent.
+#: The wording for the same errors when they come before the request was sent.
 _BEFORE = {_SLOW: "no connection in time", _CUT: "the connection was closed before the request could be sent"}
+
+
+def _of_connecting(text: str) -> NoAnswer:
+    if NO_HANDSHAKE.search(text):
+        return NoAnswer("no trusted TLS connection: see the connection's verify", sent=False, lasting=True)
+    if "WRONG_VERSION_NUMBER" in text:
+        return NoAnswer("what answered does not speak TLS: should the host be http://?", sent=False, lasting=True)
+    if _NO_SUCH_HOST.search(text):
+        return NoAnswer("no connection (DNS knows no such host)", sent=False)
+    return NoAnswer("no connection (refused, or too slow)", sent=False)
 
 
 def _of_kind(error: BaseException) -> NoAnswer:
     text = str(error)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
-        if NO_HANDSHAKE.search(text):
-            return NoAnswer("no trusted TLS connection: see the connection's verify", sent=False, lasting=True)
-        return NoAnswer("no connection (refused, too slow, or no such host)", sent=False)
+        return _of_connecting(text)
     if isinstance(error, httpx.ProxyError):
         refused = re.match(r"\d{3}\b", text)
         status = f" (status {refused[0]})" if refused else ""
@@ -351,7 +361,7 @@ def _of_kind(error: BaseException) -> NoAnswer:
             f"the proxy refuses to connect{status}: see the connection's proxy", sent=False, lasting=lasting
         )
     if isinstance(error, TooSlowError):
-        return NoAnswer(f"the answer comes too slowly: {error}", sent=True)
+        return NoAnswer(f"the answer arrives too slowly: {error}", sent=True)
     if isinstance(error, (httpx.TimeoutException, asyncio.TimeoutError, TimeoutError)):
         return NoAnswer(_SLOW, sent=True)
     if isinstance(error, (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError)):

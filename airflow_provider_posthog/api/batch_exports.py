@@ -106,7 +106,7 @@ class BackfillPage(TypedDict, total=False):
 
 
 class BackfillId(TypedDict, total=False):
-    """What a backfill or a retry answers; after a retry it is not a backfill's id."""
+    """The answer to starting a backfill or a retry; after a retry the id is not a backfill's."""
 
     backfill_id: str
 
@@ -242,7 +242,7 @@ def backfills(batch_export_id: Uuid, *, cursor: Text | None = None) -> Call[Back
 
 @endpoint("POST", "batch_exports/{id}/backfills/", scopes=_WRITE)
 def start_backfill(batch_export_id: Uuid, *, start_at: TimeOrDay, end_at: TimeOrDay) -> Call[BackfillId]:
-    """Export a range of time again; selects events by their timestamp, where scheduled runs go by when they arrived.
+    """Export a range of time again. It selects events by their timestamp; scheduled runs select by arrival.
 
     :param batch_export_id: its UUID.
     :param start_at: from when: a day for daily and weekly exports, else a time with its offset.
@@ -275,7 +275,7 @@ def cancel_backfill(batch_export_id: Uuid, backfill_id: Uuid) -> Call[Cancelled]
 
 
 def interval_of(run: Mapping[str, Any]) -> tuple[datetime | None, datetime | None]:
-    """Return the interval of a run, in UTC, or of a backfill; ``None`` for an edge that it has not.
+    """Return the interval of a run or backfill, in UTC; ``None`` for an edge that it does not have.
 
     :param run: the run.
     """
@@ -286,7 +286,9 @@ def interval_of(run: Mapping[str, Any]) -> tuple[datetime | None, datetime | Non
 def _check_bounds(by_interval: bool, lower: object, by_interval_only: bool) -> None:
     if by_interval and not by_interval_only:
         raise PostHogSettingsError(
-            "after", "PostHog ignores after and before where start, end or ordering is given.", "Leave one pair out."
+            "after",
+            "cannot be combined, and neither can before, with start, end or ordering: PostHog would ignore it.",
+            "Leave one pair out.",
         )
     if lower is None:
         raise PostHogSettingsError(

@@ -1,6 +1,6 @@
-"""An answer's body while it comes: unpacked piece by piece, never more than a limit, and never too slowly.
+"""An answer's body as it arrives: unpacked piece by piece, limited in size, and refused if it arrives too slowly.
 
-Without sockets: both clients feed it what they read.
+No sockets here: both clients feed it what they read.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 #: What is asked for as ``Accept-Encoding``: what can be unpacked here, bounded, with what Python has.
 ENCODINGS = "gzip, deflate"
-#: Bytes of an answer that have to come within each ``read_timeout``: what drips in holds nobody for ever.
+#: Bytes of an answer that must arrive within each ``read_timeout``, so that a dripping answer does not block for ever.
 PROGRESS = 64 * 1024
 #: Bytes that are unpacked at once, at the most.
 _PIECE = 1024 * 1024
@@ -21,23 +21,23 @@ _PLAIN = frozenset({"", "identity"})
 
 
 class TooLargeError(Exception):
-    """More came than the call allows."""
+    """The body is larger than the call allows."""
 
 
 class UndecodableError(Exception):
-    """The body is not what its ``Content-Encoding`` says, or is packed in a way that nobody asked for."""
+    """The body does not match its ``Content-Encoding``, or is packed in a way that was not asked for."""
 
 
 class TooSlowError(TimeoutError):
-    """Too little came in the time that the connection gives."""
+    """Too few bytes arrived within the connection's timeout."""
 
 
 @dataclass(frozen=True)
 class Arriving:
     """A good answer whose body is still to come.
 
-    :param pieces: its bytes, unpacked, as they come. What ends them too early is an error of the reading, which whoever
-        iterates has to let through.
+    :param pieces: its bytes, unpacked, as they arrive. If they end too early, iterating raises the reader's error,
+        which the caller has to let through.
     :param seconds: how long the server took until the answer began.
     :param read: bytes that ClickHouse read for it; ``None`` if the server does not say.
     """
@@ -63,11 +63,11 @@ class Pace:
         self._came = 0
 
     def came(self, size: int, waited: float) -> None:
-        """Take note of what a read brought.
+        """Record what a read returned.
 
         :param size: how many bytes; 0 at the end.
         :param waited: for how many seconds.
-        :raises TooSlowError: if it is too little.
+        :raises TooSlowError: if too few bytes have arrived.
         """
         if not self._begun:
             self._begun = bool(size)
@@ -100,7 +100,7 @@ class Body:
         self.size = 0
 
     def feed(self, data: bytes) -> Iterator[None]:
-        """Take the next bytes as they came; yields after each piece that was unpacked, for others to have a turn.
+        """Take the next bytes as received; yield after each unpacked piece, so that others can run.
 
         :param data: the bytes.
         :raises TooLargeError: if it is more than allowed; no more than that was unpacked.
@@ -112,7 +112,7 @@ class Body:
             return
         while data and not self._over:
             if self._unpacker is None or self._unpacker.eof:
-                # What stands behind the last member of a gzip file is nobody's.
+                # Bytes after the last member of a gzip stream are ignored.
                 self._over = self._unpacker is not None and not (self._kind != "deflate" and data[:1] == b"\x1f")
                 if self._over:
                     return
@@ -125,15 +125,15 @@ class Body:
             yield
 
     def take(self) -> bytes:
-        """Return what was unpacked since the last time, and keep it no longer."""
+        """Return what was unpacked since the last call, and drop it here."""
         taken = self._joined()
         self._pieces.clear()
         return taken
 
     def value(self) -> bytes:
-        """Return the whole body, or what was not taken of it, once all of it has come.
+        """Return the body, or what was not taken of it, once all of it has arrived.
 
-        :raises UndecodableError: if its packing has no end.
+        :raises UndecodableError: if the packed data is cut.
         """
         if self._unpacker is not None:
             while not self._unpacker.eof and (rest := self._unpacker.decompress(b"", _PIECE)):

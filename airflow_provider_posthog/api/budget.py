@@ -53,8 +53,8 @@ SHARES: Mapping[Bucket, Shares] = {
 class Promise(NamedTuple):
     """A reservation.
 
-    :param seconds: how far away it is.
-    :param at: its time; ``None`` if it was not taken, as it is too far away.
+    :param seconds: the wait until then.
+    :param at: its time; ``None`` if it was not taken because the wait is too long.
     """
 
     seconds: float
@@ -90,9 +90,9 @@ class Budget:
     ) -> Promise:
         """Take the first reservation of a bucket that is free, if it comes soon enough.
 
-        A reservation is free if the windows of its own share let it, and PostHog's those of all shares together: who
-        waits because of a small share holds up nobody with a larger one. A reservation that is farther away than
-        ``patience`` is not taken. Whoever does not use one has to :meth:`give_back`.
+        A reservation is free if the windows of its own share allow it, and PostHog's allow it for all shares together:
+        a call that waits because of its small share holds up nobody with a larger one. A reservation that is farther
+        away than ``patience`` is not taken. A caller that does not use its reservation has to :meth:`give_back`.
 
         :param bucket: the bucket.
         :param now: the time.
@@ -103,7 +103,7 @@ class Budget:
         """
         counter = self._counter(bucket)
         with self._lock:
-            # A thread that has read the clock first may come second: that alone must not look like a wait.
+            # A thread that read the clock first may get the lock second: that alone must not look like a wait.
             now = self._latest = max(now, self._latest)
             counter.forget(now - LONGEST)
             reservation = counter.first_gap(max(now, counter.closed_until), LIMITS[bucket], share, reserve=reserve)
@@ -124,7 +124,7 @@ class Budget:
             counter.add(now, share)
 
     def give_back(self, bucket: Bucket, reservation: float, *, share: float = 1.0) -> None:
-        """Take back a reservation that nobody has used.
+        """Release a reservation that was not used.
 
         :param bucket: the bucket.
         :param reservation: the time of the reservation.
@@ -159,11 +159,11 @@ class Budget:
         until = now + min(seconds, LONGEST_CLOSURE)
         with self._lock:
             counter.closed_until = max(counter.closed_until, until)
-            # Nobody goes at these reservations any more: who holds one takes another, see is_void().
+            # These reservations are void: their holders take another one, see is_void().
             counter.void(now, counter.closed_until)
 
     def is_void(self, bucket: Bucket, reservation: float) -> bool:
-        """Whether the bucket was closed after a reservation was taken, so that another one has to be taken.
+        """Return whether the bucket was closed after a reservation was taken, so that another one has to be taken.
 
         :param bucket: the bucket.
         :param reservation: the time of the reservation.
@@ -173,7 +173,7 @@ class Budget:
             return reservation < counter.closed_until
 
     def is_closed(self, bucket: Bucket, now: float) -> bool:
-        """Whether calls wait because PostHog has answered 429, rather than because of the windows.
+        """Return whether calls wait because PostHog has answered 429, rather than because of the windows.
 
         :param bucket: the bucket.
         :param now: the time.
@@ -181,7 +181,7 @@ class Budget:
         return self.is_void(bucket, now)
 
     def begins_slowdown(self, bucket: Bucket, now: float, wait: float) -> bool:
-        """Note that a call is held back; say whether it is the first one after a minute in which none was.
+        """Record that a call is held back; return whether it is the first after a minute without any.
 
         :param bucket: the bucket.
         :param now: the time.
@@ -192,7 +192,7 @@ class Budget:
             return counter.slowdown.begins(now, wait)
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing is left to remember: no call in the last hour, and no bucket closed.
+        """Return whether there is nothing left to remember: no call in the last hour, and no bucket closed.
 
         :param now: the time.
         """
@@ -236,9 +236,9 @@ class Reservations:
         self._reservation: float | None = None
 
     def wait(self, patience: float) -> Waiting:
-        """Say how long to wait for the reservation of the next attempt, and why.
+        """Return how long to wait for the reservation of the next attempt, and why.
 
-        After waiting it has to be asked again, until it says 0: a 429 of another call may have come in between. If
+        Ask again after waiting, until it returns 0: another call may have got a 429 in between. If
         the wait is longer than ``patience``, there is no reservation, and the call must not be sent.
 
         :param patience: the longest wait, in seconds.
@@ -249,7 +249,7 @@ class Reservations:
             and now + _EARLY >= self._reservation
             and not self._budget.is_void(self._bucket, self._reservation)
         ):
-            self._reservation = None  # it is used
+            self._reservation = None  # used now
             return Waiting(0.0)
         self.give_back()
         wait, at = self._budget.promise(self._bucket, now, share=self._share, patience=patience, reserve=self._reserve)
@@ -272,7 +272,7 @@ class Reservations:
         self._budget.count(self._bucket, time.monotonic(), share=self._share)
 
     def give_back(self) -> None:
-        """Give back the reservation that was promised and is not used: the call was cancelled, or takes another one."""
+        """Give back an unused reservation: the call was cancelled, or takes another one."""
         reservation, self._reservation = self._reservation, None
         if reservation is not None:
             self._budget.give_back(self._bucket, reservation, share=self._share)
@@ -307,7 +307,7 @@ def budget_of(settings: ClientSettings) -> Budget:
         budget = _budgets.get(key)
         if budget is None:
             now = time.monotonic()
-            for other in [other for other, one in _budgets.items() if one.is_idle(now)]:
+            for other in [other for other, known in _budgets.items() if known.is_idle(now)]:
                 del _budgets[other]
             budget = _budgets[key] = Budget()
         return budget
@@ -330,8 +330,8 @@ def reservations_of(
 def share_of(settings: ClientSettings, bucket: Bucket, *, role: Role = "worker") -> float:
     """Return the part of PostHog's limits that a client may use up, in (0, 1]; 0 if it keeps no budget.
 
-    Unless the connection says something, a server on this machine has no budget: it is nobody's Cloud, PostHog limits
-    no calls unless it is told to (``RATE_LIMIT_ENABLED``), and tests call the embedded one thousands of times.
+    Unless the connection sets a share, a server on this machine has no budget: it is not PostHog Cloud, PostHog limits
+    calls only if configured to (``RATE_LIMIT_ENABLED``), and tests call the embedded one thousands of times.
 
     :param settings: where the project is.
     :param bucket: the bucket of a call.
@@ -349,7 +349,7 @@ def _is_loopback(base_url: str) -> bool:
     try:
         name = urlsplit(base_url).hostname or ""
         return name == "localhost" or name.endswith(".localhost") or ipaddress.ip_address(name).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return False
 
 

@@ -1,10 +1,10 @@
-"""The byte budget: how much ClickHouse may still read for a project's queries, as far as PostHog has told.
+"""The byte budget: how much ClickHouse may still read for a project's queries, as far as PostHog has reported.
 
 Since September 2026 PostHog meters every query of a personal API key by the uncompressed bytes that ClickHouse read for
 it: a bucket per project that refills all the time and holds a day of refill. A query that begins while something is
 left runs to its end, also below zero; the next one is refused (429, ``api_queries_budget_exceeded``) until the bucket
 is above zero again, an hour later at the latest. Each answer of ``query/`` says what the query has read and what is
-left, and so tells of what all other processes have used, too. Servers that say nothing have no such budget.
+left, and so covers what all other processes have used, too. Servers that report nothing have no such budget.
 
 :class:`ByteBudget` is the arithmetic, without sleeping; :class:`~airflow_provider_posthog.api.exchange.Exchange` uses
 it for each query.
@@ -29,17 +29,17 @@ EXCEEDED = "api_queries_budget_exceeded"
 READ_HEADER = "x-posthog-query-bytes-read"
 REMAINING_HEADER = "x-posthog-query-budget-remaining-bytes"
 MINUTE = 60.0
-#: The longest time, in seconds, until a bucket that is empty has something in it again.
+#: The longest time, in seconds, until an empty bucket has bytes again.
 HOUR = 3600.0
 #: Bytes a second that the smallest bucket of PostHog's plans gets; for guesses while the real figure is not known.
 SMALLEST_REFILL = 20e9 / HOUR
-#: How many queries PostHog runs at once for a project: so many may draw on what is left, of whichever process.
+#: How many queries PostHog runs at once for a project, from all processes: so many may draw on what is left.
 AT_ONCE = 3
-#: Seconds after which a query that waits for the answers of others looks again.
+#: Seconds after which a query that waits for the answers of others checks again.
 _NEWS = 1.0
-#: Seconds that are worth a wait.
+#: The shortest wait, in seconds.
 _MOMENT = 0.01
-#: Seconds by which what an answer says may be older than the answer.
+#: Seconds by which the figures in an answer may be older than the answer.
 _SKEW = 1.0
 #: Seconds for which refill is measured from the same answer on.
 _SPAN = 600.0
@@ -47,7 +47,7 @@ _NUMBER = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]*)?\s*")
 
 
 class BudgetHeaders(NamedTuple):
-    """What an answer says of the budget.
+    """What an answer reports about the budget.
 
     :param read: bytes that ClickHouse read for the query; ``None`` if it does not say.
     :param remaining: bytes that are left, below zero after a query that took more; ``None`` if it does not say.
@@ -58,7 +58,7 @@ class BudgetHeaders(NamedTuple):
 
     @classmethod
     def by(cls, answer: Answer) -> BudgetHeaders:
-        """Read an answer's headers; what is not a number is not there.
+        """Read an answer's headers; what is not a number counts as missing.
 
         :param answer: the answer.
         """
@@ -66,7 +66,7 @@ class BudgetHeaders(NamedTuple):
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> BudgetHeaders:
-        """Read headers; what is not a number is not there.
+        """Read headers; what is not a number counts as missing.
 
         :param headers: by name, whatever its case.
         """
@@ -103,8 +103,8 @@ class _Mark:
 class ByteBudget:
     """What a project's queries may still read. Safe to use from threads and event loops alike; never blocks for long.
 
-    Times are seconds of any one clock that does not go back. Nothing is assumed that PostHog has not told: what is left
-    is what the last answer said, and it grows only as far as two answers have proved that it does.
+    Times are seconds of any one clock that does not go back. Nothing is assumed that PostHog has not reported: what is
+    left is what the last answer said, and it grows only as far as two answers have proved that it does.
     """
 
     def __init__(self) -> None:
@@ -133,17 +133,17 @@ class ByteBudget:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes that ClickHouse has read for this process's queries, as far as the answers have told."""
+        """Bytes that ClickHouse has read for this process's queries, as far as the answers report it."""
         return int(self._read)
 
     @property
     def answered(self) -> int:
-        """Bytes of the answers to this process's queries: all that is known where PostHog tells nothing."""
+        """Bytes of the answers to this process's queries: all that is known where PostHog reports nothing."""
         return self._answered
 
     @property
     def recent(self) -> float:
-        """Bytes that a query of this process reads of late; a larger one counts at once, smaller ones little by little.
+        """Bytes that recent queries of this process read: a larger one counts at once, smaller ones gradually.
 
         0 while nothing is known.
         """
@@ -151,11 +151,11 @@ class ByteBudget:
 
     @property
     def refill(self) -> float:
-        """Bytes a second that come back at the least, as far as two answers have proved it; 0 if nothing is known."""
+        """The least refill in bytes a second that two answers have proved; 0 if nothing is known."""
         return self._rate
 
     def remaining(self, now: float) -> float | None:
-        """Return how many bytes are left, at the least; ``None`` if PostHog has not told, or not for an hour.
+        """Return how many bytes are left at least; ``None`` if PostHog has not reported it within the last hour.
 
         :param now: the time.
         """
@@ -163,20 +163,20 @@ class ByteBudget:
             return self._left(now)
 
     def pause(self, now: float, each: float | None = None) -> float:
-        """Return how many seconds to wait before the next query of many; 0 for not at all.
+        """Return how many seconds to wait before the next query of many; 0 for no wait.
 
         More careful than :meth:`begin`: what is left has to cover as many queries as PostHog runs at once, or as are on
         their way, so that a load ends above zero, and the project's other tasks go on beside it.
 
         :param now: the time.
-        :param each: bytes that the next queries will read, where that is known; else as many as those of late.
+        :param each: bytes that each of the next queries will read, if known; by default as many as recent ones.
         """
         with self._lock:
             new = self._recent if each is None else each
             return self._wait(now, self._in_flight * self._recent + max(1, AT_ONCE - self._in_flight) * new)
 
     def until(self, now: float, size: float) -> float:
-        """Return in how many seconds so many bytes are there again, as far as that is known; an hour at the most.
+        """Return in how many seconds that many bytes will be available, as far as is known; an hour at most.
 
         :param now: the time.
         :param size: bytes, more than there are.
@@ -187,8 +187,8 @@ class ByteBudget:
     def begin(self, now: float, *, force: bool = False) -> float:
         """Let a query go, and return 0; or return how many seconds to wait before it is asked again.
 
-        A query may go if something is left when those that are on their way have had theirs: PostHog would refuse it
-        else. Each that went has to :meth:`end`.
+        A query may go if bytes will be left after the queries in flight: otherwise PostHog would refuse it. Call
+        :meth:`end` for each query that went.
 
         :param now: the time.
         :param force: let it go in any case.
@@ -200,18 +200,18 @@ class ByteBudget:
             return wait
 
     def end(self) -> None:
-        """Note that a query that was let go is on its way no more, whatever came of it."""
+        """Record that a query is no longer in flight, whatever its outcome."""
         with self._lock:
             self._in_flight = max(0, self._in_flight - 1)
 
     def saw(self, now: float, budget: BudgetHeaders, *, began: float, size: int = 0, spent: bool = True) -> None:
-        """Learn from an answer; to be told after :meth:`end`.
+        """Learn from an answer; call it after :meth:`end`.
 
         :param now: the time.
         :param budget: what it says.
         :param began: when its query was sent.
         :param size: bytes of the answer.
-        :param spent: whether it is the answer that the reading happened for, and not one more look at it.
+        :param spent: whether the bytes were read for this answer, and it does not only repeat an earlier one's figure.
         """
         with self._lock:
             self._seen_at = max(self._seen_at, now)
@@ -239,18 +239,18 @@ class ByteBudget:
             if now + wait <= self._closed_until:
                 return
             self._seen_at = self._closed_until = now + wait
-            # By then there is something again, and nobody knows how much.
+            # By then some bytes are available again, but how many is unknown.
             self._remaining, self._reported_at, self._mark = 1.0, self._closed_until, None
 
     def is_closed(self, now: float) -> bool:
-        """Whether queries wait because PostHog has answered 429, rather than to prevent that.
+        """Return whether queries wait because PostHog has answered 429, rather than to prevent that.
 
         :param now: the time.
         """
         return now < self._closed_until
 
     def begins_slowdown(self, now: float, wait: float) -> bool:
-        """Note that a query is held back; say whether it is the first one after a minute in which none was.
+        """Record that a query is held back; return whether it is the first after a minute without any.
 
         :param now: the time.
         :param wait: for how many seconds it is held back.
@@ -259,7 +259,7 @@ class ByteBudget:
             return self._slowdown.begins(now, wait)
 
     def describe(self, now: float) -> str:
-        """Say what is known, for people; empty if PostHog has told nothing.
+        """Describe what is known, for people; empty if PostHog has reported nothing.
 
         :param now: the time.
         """
@@ -267,12 +267,12 @@ class ByteBudget:
         if left is None and not self._recent:
             return ""
         known = "" if left is None or self.is_closed(now) else f"{shown(left)} are left"
-        refill = f", at least {shown(self._rate * HOUR)} an hour come back" if self._rate else ""
-        each = f"a query of this process reads {shown(self._recent)} of late" if self._recent else ""
+        refill = f", at least {shown(self._rate * HOUR)} an hour are added" if self._rate else ""
+        each = f"recent queries of this process read {shown(self._recent)} each" if self._recent else ""
         return "; ".join(filter(None, (known + refill if known else "", each)))
 
     def is_idle(self, now: float) -> bool:
-        """Whether nothing is left to remember: no query is on its way, and no answer came in the last hour.
+        """Return whether there is nothing left to remember: no query in flight, and no answer in the last hour.
 
         :param now: the time.
         """
@@ -293,7 +293,7 @@ class ByteBudget:
         missing = need - left + 1
         if self._rate:
             wait = max(_MOMENT, min(missing / self._rate, HOUR))
-            return min(wait, _NEWS) if self._in_flight else wait  # the answers to the others will tell more
+            return min(wait, _NEWS) if self._in_flight else wait  # the answers to the others will say more
         if self._in_flight:
             return _NEWS
         wait = self._reported_at - now + min(max(MINUTE, missing / SMALLEST_REFILL), HOUR)
@@ -304,7 +304,7 @@ class ByteBudget:
         left, known = self._left(now), float(remaining)
         if left is not None and overtaken:
             known = min(known, left)  # answers overtake each other: this one may be the older
-        if remaining == 0:  # PostHog need not show debts
+        if remaining == 0:  # PostHog may not show negative values
             known = min(0.0, (0.0 if left is None else left) - read)
         else:
             self._learn(now, known)
@@ -313,7 +313,7 @@ class ByteBudget:
     def _learn(self, now: float, remaining: float) -> None:
         """Measure how much has come back since an earlier answer, at the least.
 
-        What was on its way at either end may have been taken off before the first answer, or not yet at the second.
+        Queries in flight at either answer may have been deducted before the first, or not yet at the second.
         """
         mark = self._mark
         if mark is not None:
@@ -334,7 +334,7 @@ _lock = threading.Lock()
 
 
 def forget() -> None:
-    """Forget what all projects' answers have told; for tests, and for forked processes, where a lock may be held."""
+    """Forget what all projects' answers reported; for tests, and for forked processes, where a lock may be held."""
     global _lock
     _lock = threading.Lock()
     _budgets.clear()

@@ -18,9 +18,9 @@ QueryValue = str | int | float | bool | Sequence[str] | None
 Bucket = Literal["crud", "analytics", "query", "deletion"]
 Paging = Literal["none", "offset", "cursor", "next"]
 
-#: Bytes of an answer, unpacked, at the most: several times the largest page of a query.
+#: The most bytes of an answer, unpacked: several times the largest page of a query.
 MAX_BYTES = 256 * 1024 * 1024
-#: The same for what says only how far something is.
+#: The same for answers that only report progress.
 STATUS_BYTES = 8 * 1024 * 1024
 
 
@@ -62,10 +62,10 @@ class Call(Generic[T]):
     :param name: the endpoint's name in this package, such as ``exports.retrieve``; for logs.
     :param method: the HTTP method.
     :param path: relative to the project (``exports/42/``) or absolute (``/api/users/@me/``).
-    :param read: makes the value out of a good answer.
+    :param read: turns a good answer into the value.
     :param query: the query string's parameters; ``None`` values are left out.
     :param json: the body.
-    :param content: a body that is written already, in place of ``json``.
+    :param content: the body as bytes, in place of ``json``.
     :param headers: headers of this call.
     :param repeatable: whether it may be sent again when it is unknown if the first one did its work.
     :param scopes: the scopes that a personal API key needs for it.
@@ -73,11 +73,11 @@ class Call(Generic[T]):
         minute, 1200 an hour), ``query`` (three at once per project) or ``deletion`` (of persons: as ``crud``).
     :param read_timeout: seconds to wait for the answer, where that is more than the connection's; PostHog holds a
         request open while it calculates.
-    :param reads_error: tells whether an answer of status 400 or more is to be read by ``read`` too, as PostHog
+    :param reads_error: returns whether ``read`` takes an answer of status 400 or more as well, as PostHog
         reports a failed asynchronous query with 400 or 500.
     :param max_bytes: how large the answer may be, unpacked; what is larger is not read to its end. ``None``: no limit.
-    :param no_slot: the ``code`` of a 429 by which PostHog says that too many such jobs go on. No wait of a client ends
-        that: it is raised at once, and whoever starts the job waits for a slot.
+    :param no_slot: the ``code`` of the 429 that means that too many such jobs are running. A client's wait does not
+        end that: it is raised at once, and whoever starts the job waits for a slot.
     :param paging: how the list goes on: ``none`` (the answer is whole), ``offset`` (``limit`` and ``offset``; rows
         shift while others are deleted), ``cursor`` (an opaque one) or ``next`` (only by the address in ``next``).
     """
@@ -120,12 +120,12 @@ def segment(value: object) -> str:
     """Make a value safe as one segment of a path.
 
     :param value: an id or a name.
-    :raises PostHogSettingsError: for what would make another path: nothing, ``.`` and ``..``, which HTTP clients
+    :raises PostHogSettingsError: for what would lead to another path: empty text, ``.`` and ``..``, which HTTP clients
         resolve (cancelling a query ``..`` would delete the project).
     """
     text = str(value)
     if text in ("", ".", ".."):
-        raise PostHogSettingsError("id", f"{text!r} is not an id.", "Write the id that PostHog gave.")
+        raise PostHogSettingsError("id", f"is {text!r}, which is not an id.", "Write the id that PostHog gave.")
     return quote(text.encode("utf-8", "replace"), safe="@")
 
 
@@ -150,32 +150,32 @@ def json_object(answer: Answer) -> dict[str, Any]:
 
 
 def json_item(answer: Answer) -> dict[str, Any]:
-    """Read an answer that must be one thing of PostHog's, such as an export: an object with an ``id``.
+    """Read an answer that must be one resource of PostHog's, such as an export: an object with an ``id``.
 
-    :raises PostHogTransportError: if it is anything else, such as an error in an answer of status 200. Whatever was to
-        be made may then not be there.
+    :raises PostHogTransportError: if it is anything else, such as an error with status 200. What was to be created may
+        then not exist.
     """
     item = json_object(answer)
-    found = item.get("id")
-    if isinstance(found, bool) or not isinstance(found, (int, str)) or not found:
+    item_id = item.get("id")
+    if isinstance(item_id, bool) or not isinstance(item_id, (int, str)) or not item_id:
         raise PostHogTransportError(f"the answer (status {answer.status}) is not what was asked for: it has no 'id'")
     return item
 
 
 def json_holding(name: str, kind: type) -> Callable[[Answer], dict[str, Any]]:
-    """Return what reads an object that must have something: what is missing is not the same as none.
+    """Return a reader of objects that must have a field: a missing list is not the same as an empty one.
 
-    :param name: of what it must have.
-    :param kind: what that must be: ``list``, ``dict`` or ``str``.
+    :param name: the field.
+    :param kind: its type: ``list``, ``dict`` or ``str``.
     """
 
     def read(answer: Answer) -> dict[str, Any]:
-        found = json_object(answer)
-        if not isinstance(found.get(name), kind):
+        document = json_object(answer)
+        if not isinstance(document.get(name), kind):
             raise PostHogTransportError(
                 f"the answer (status {answer.status}) is not what was asked for: it has no {kind.__name__} {name!r}"
             )
-        return found
+        return document
 
     return read
 

@@ -64,7 +64,7 @@ def find(name: str) -> Endpoint[..., Any]:
     """Return an endpoint.
 
     :param name: such as ``dashboards.move_tile``.
-    :raises PostHogSettingsError: if there is none; says which name is near.
+    :raises PostHogSettingsError: if there is none; suggests the nearest name.
     """
     endpoint = CATALOG.get(name) if isinstance(name, str) else None
     if endpoint is None:
@@ -72,7 +72,9 @@ def find(name: str) -> Endpoint[..., Any]:
         last = {known.split(".")[1]: known for known in CATALOG}
         near = nearest(word, CATALOG) or (f" Did you mean {last[word]!r}?" if word in last else "")
         raise PostHogSettingsError(
-            "call", f"there is no {clean(word)[:60]!r}.{near}", "Write a name of the table in docs/api.md."
+            "call",
+            f"is {clean(word)[:60]!r}, which is no endpoint.{near}",
+            "Write a name from the table in docs/api.md.",
         )
     return endpoint
 
@@ -82,8 +84,7 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> Call[Any]:
 
     :param name: such as ``dashboards.move_tile``.
     :param arguments: what the endpoint takes, by name.
-    :raises PostHogSettingsError: for a name that there is not, an argument that is missing, and a value that does not
-        fit.
+    :raises PostHogSettingsError: for an unknown name, a missing argument, and a value that does not fit.
     """
     endpoint = find(name)
     values = dict(arguments or {})
@@ -92,7 +93,8 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> Call[Any]:
             known = ", ".join(endpoint.parameters) or "nothing"
             raise PostHogSettingsError(
                 "arguments",
-                f"{name} takes no {clean(argument)[:60]!r}.{nearest(str(argument), endpoint.parameters)}",
+                f"are not those of {name}, which takes no {clean(argument)[:60]!r}."
+                f"{nearest(str(argument), endpoint.parameters)}",
                 f"It takes {known}.",
             )
     missing = [
@@ -101,5 +103,7 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> Call[Any]:
         if parameter.default is parameter.empty and argument not in values
     ]
     if missing:
-        raise PostHogSettingsError("arguments", f"{name} needs {', '.join(missing)}.", "Write a value for each.")
+        raise PostHogSettingsError(
+            "arguments", f"lack what {name} needs: {', '.join(missing)}.", "Write a value for each."
+        )
     return endpoint(**values)

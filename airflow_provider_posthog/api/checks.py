@@ -20,11 +20,11 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 @dataclass(frozen=True)
 class Finding:
-    """What one look found.
+    """The result of one check.
 
-    :param verdict: ``succeeded`` (what was waited for is so), ``pending``, or ``failed`` (it cannot come true any
-        more; not ``final`` if PostHog may still mend it). Its ``reason`` is fit for a log.
-    :param facts: what was seen: small, JSON, without personal data. The task returns those of its last look.
+    :param verdict: ``succeeded`` (the condition holds), ``pending``, or ``failed`` (it cannot hold any more; not
+        ``final`` if PostHog may still repair it). Its ``reason`` is fit for a log.
+    :param facts: what PostHog reported: small, JSON, without personal data. The task returns those of its last check.
     """
 
     verdict: Verdict
@@ -54,7 +54,7 @@ def check(name: str) -> Check:
     if where is None:
         raise PostHogSettingsError(
             "check",
-            f"there is no check {name!r} in this version of the provider.",
+            f"is {name!r}, which this version of the provider does not have.",
             "Restart the triggerer and the workers, so that both run the same version.",
         )
     module, _, function = where.partition(":")
@@ -63,7 +63,7 @@ def check(name: str) -> Check:
 
 
 def start(name: str, arguments: Mapping[str, Any]) -> Steps[Finding]:
-    """Return the steps of one look.
+    """Return the steps of one check.
 
     :param name: the check's name.
     :param arguments: its arguments.
@@ -75,7 +75,7 @@ def start(name: str, arguments: Mapping[str, Any]) -> Steps[Finding]:
     except TypeError as error:
         raise PostHogSettingsError(
             "check",
-            f"{name!r} does not take the arguments that the task stored ({error}).",
+            f"is {name!r}, which does not take the arguments that the task stored ({error}).",
             "Restart the triggerer and the workers, so that both run the same version.",
         ) from None
     return function(**arguments)

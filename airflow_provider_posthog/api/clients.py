@@ -62,7 +62,7 @@ def headers_of(settings: ClientSettings) -> dict[str, str]:
 
 def no_cookies() -> DefaultCookiePolicy:
     """Return the policy of a client that keeps no cookies."""
-    # The key is all the API wants; httpx cannot even send back a cookie that is not ASCII.
+    # The API needs nothing but the key, and httpx cannot send back a cookie that is not ASCII.
     return DefaultCookiePolicy(allowed_domains=[])
 
 
@@ -139,14 +139,14 @@ class Client:
         return self._exchanged(call, policy, held)
 
     def stream(self, call: Call[Any], take: Callable[[Arriving], T], *, policy: RetryPolicy | None = None) -> T:
-        """Send a call as :meth:`send` does, and let the body of its answer be read while it comes.
+        """Send a call as :meth:`send` does, and read the body of its answer as it arrives.
 
-        What was taken is returned once all of the body has come: where it was cut, the call is sent again as ``send``
-        would, and all is taken anew. Its place among the queries that run at once is free when the answer begins.
+        The value is returned once the whole body has arrived: if it was cut, the call is sent again as ``send`` would,
+        and the body is read anew. Its slot among the queries that run at once is free when the answer begins.
 
         :param call: the call; its own ``read`` is not used.
-        :param take: reads a good answer, and returns a value; called anew in each attempt, so that it has to forget
-            what an earlier one has brought.
+        :param take: reads a good answer, and returns a value; called anew in each attempt, so it has to discard what an
+            earlier attempt returned.
         :param policy: how patient to be, in place of the connection's.
         :raises PostHogError: the error of the last attempt, or what ``take`` has raised.
         """
@@ -164,13 +164,13 @@ class Client:
         return self._exchange(call, policy, body)
 
     def has_new_key(self, refused: ClientSettings, error: PostHogAPIError) -> bool:
-        """Read the connection again after PostHog refused the key, and go on with its key if that is another one.
+        """Read the connection again after PostHog refused the key, and continue with its key if that has changed.
 
-        :param refused: with what PostHog was asked.
-        :param error: what it answered.
-        :returns: whether it may be asked again.
+        :param refused: the settings that PostHog refused.
+        :param error: PostHog's answer.
+        :returns: whether to send the call again.
         """
-        if self.settings is not refused:  # another call of this client has seen to it
+        if self.settings is not refused:  # another call of this client has already replaced the key
             return True
         if refused.read_again is None:
             return False
@@ -187,7 +187,7 @@ class Client:
 
     def _exchange(self, call: Call[T], policy: RetryPolicy | None, body: BodyOf) -> T:
         policy = policy or policy_of(self.settings)
-        # Nobody waits for a turn that comes too late; the error then says for how long it would have been.
+        # Do not wait for a slot that comes after the deadline; the error then says how long the wait would have been.
         left = max(0.0, self._left())
         policy = replace(
             policy,
@@ -228,8 +228,8 @@ class Client:
         """Yield the items of a list, page by page, each once.
 
         :param call: the call of the first page; its ``limit`` is that of each page.
-        :param max_items: how many items at the most.
-        :raises PostHogError: if a page cannot be had, or the list does not end.
+        :param max_items: the most items to yield.
+        :raises PostHogError: if a page cannot be fetched, or the list does not end.
         """
         pages = Pages(call, self.settings, max_items)
         while pages.next is not None:
@@ -254,7 +254,7 @@ class Client:
         :raises requests.RequestException: if no answer arrives.
         """
         settings, timeout, session = self.settings, self._timeout(read_timeout), self.session
-        # Given with each request: the environment's proxies and REQUESTS_CA_BUNDLE win over the session's own values.
+        # Set with each request: the environment's proxies and REQUESTS_CA_BUNDLE override the session's own values.
         proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
         with going(self._end) as gone:
             try:
@@ -301,7 +301,9 @@ class Client:
         except UndecodableError:
             return UNDECODABLE
         except NoSlotError:
-            return NoAnswer("as many queries run as may at once, and none ended in time", sent=False, lasting=True)
+            return NoAnswer(
+                "as many queries run as are allowed at once, and none ended in time", sent=False, lasting=True
+            )
 
     def _slot(self, call: Call[Any]) -> AbstractContextManager[None]:
         """Keep within PostHog's limit of queries that run at once in a project."""
@@ -314,7 +316,7 @@ UNDECODABLE = NoAnswer("the answer cannot be decoded", sent=True)
 
 
 def too_large(most: int | None) -> NoAnswer:
-    """Say that an answer was larger than it may be.
+    """Return the outcome for an answer that was larger than allowed.
 
     :param most: how many bytes it may have.
     """
@@ -334,6 +336,6 @@ def ca_context(path: str) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise PostHogSettingsError(
             "verify",
-            f"the CA file {path} cannot be read ({type(error).__name__}).",
+            f"names a CA file that cannot be read: {path} ({type(error).__name__}).",
             "Write the path of a PEM file that is on this machine, or true or false.",
         ) from None

@@ -12,10 +12,10 @@ from airflow_provider_posthog.api.steps import Steps
 
 
 def calculated(*, cohort_id: int, newer_than: str | None = None) -> Steps[Finding]:
-    """Look whether a cohort has a count that is newer than a moment.
+    """Check whether a cohort was calculated after a given time.
 
     :param cohort_id: its number.
-    :param newer_than: the moment, as ISO text in UTC; ``None`` for any.
+    :param newer_than: the time, as ISO text in UTC; ``None`` for any.
     """
     cohort: Any = yield cohorts.retrieve(cohort_id)
     at = moment(cohort.get("last_calculation"))
@@ -29,7 +29,7 @@ def calculated(*, cohort_id: int, newer_than: str | None = None) -> Steps[Findin
     if cohort.get("deleted"):
         return Finding(Verdict("failed", "it was deleted", final=True), facts)
     if facts["is_calculating"]:
-        return Finding(Verdict("pending", "PostHog calculates it"), facts)
+        return Finding(Verdict("pending", "PostHog is calculating it"), facts)
     if errors:
         return Finding(Verdict("failed", f"its last {errors} calculations failed", final=False), facts)
     since = moment(newer_than) if newer_than else None

@@ -181,7 +181,7 @@ def remove_collaborator(dashboard_id: Number, user_uuid: Uuid) -> Call[None]:
 def run_insights(
     dashboard_id: Number, *, refresh: Refresh = "force_blocking", output_format: Literal["json", "optimized"] = "json"
 ) -> Call[Results]:
-    """Run all insights of a dashboard. The answer tells neither when they were calculated nor which failed.
+    """Run all insights of a dashboard. The answer says neither when they were calculated nor which failed.
 
     :param dashboard_id: the dashboard's number.
     :param refresh: how to calculate; PostHog's own default may answer from a cache.

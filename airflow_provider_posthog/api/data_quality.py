@@ -1,7 +1,7 @@
 """PostHog's data quality checks: assertions about a table or a view of its warehouse (an alpha of 2026).
 
 PostHog counts the rows that break an assertion, and keeps no row. Checks run in a suite, which is started by one call
-and asked for by others. Each project has to be let in by PostHog: others are answered 403.
+and polled by others. PostHog enables it project by project: others get 403.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from airflow_provider_posthog.api.arguments import Limit, Offset, Uuid
 from airflow_provider_posthog.api.call import Call, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
-# What a check has counted tells of the rows behind it: PostHog wants the right to query them, too.
+# A check's counts reveal something about the rows behind it: PostHog wants the right to query them, too.
 _READ_TABLE, _RUN_TABLE = ("warehouse_table:read", "query:read"), ("warehouse_table:write", "query:read")
 _READ_VIEW, _RUN_VIEW = ("warehouse_view:read", "query:read"), ("warehouse_view:write", "query:read")
 
@@ -55,7 +55,7 @@ class SuiteRun(TypedDict, total=False):
 
 
 class CheckRun(TypedDict, total=False):
-    """What one check has found; ``status`` is ``passed``, ``failed``, ``errored`` or ``skipped``."""
+    """The result of one check; ``status`` is ``passed``, ``failed``, ``errored`` or ``skipped``."""
 
     id: str
     quality_check: str | None
@@ -111,7 +111,7 @@ def table_suite(table_id: Uuid, run_id: Uuid) -> Call[SuiteRun]:
 
 @endpoint("GET", "warehouse_tables/{id}/check_suite_runs/{run_id}/check_runs/", scopes=_READ_TABLE)
 def table_check_runs(table_id: Uuid, run_id: Uuid) -> Call[list[CheckRun]]:
-    """List what each check of a run has found.
+    """List the results of each check of a run.
 
     :param table_id: the table's UUID.
     :param run_id: the run's UUID.
@@ -161,7 +161,7 @@ def view_suite(view_id: Uuid, run_id: Uuid) -> Call[SuiteRun]:
 
 @endpoint("GET", "warehouse_saved_queries/{id}/check_suite_runs/{run_id}/check_runs/", scopes=_READ_VIEW)
 def view_check_runs(view_id: Uuid, run_id: Uuid) -> Call[list[CheckRun]]:
-    """List what each check of a run has found.
+    """List the results of each check of a run.
 
     :param view_id: the view's UUID.
     :param run_id: the run's UUID.

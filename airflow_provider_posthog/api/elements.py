@@ -1,6 +1,6 @@
 """Elements that autocapture saw (``/api/projects/{id}/elements/``).
 
-Servers of 2024 keep them from personal API keys (403).
+Servers of 2024 refuse them to personal API keys (403).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Include = Literal["$autocapture", "$rageclick", "$dead_click"]
 
 
 class Element(TypedDict, total=False):
-    """An element; PostHog does not tell its id."""
+    """An element; PostHog does not return its id."""
 
     text: str | None
     tag_name: str | None

@@ -1,4 +1,4 @@
-"""An endpoint of PostHog: its method, its path and its rules, said once, and the function that makes calls of it."""
+"""An endpoint of PostHog: its method, its path and its rules, defined once, and the function that makes its calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Endpoint(Generic[P, T]):
-    """A function that makes a :class:`~airflow_provider_posthog.api.call.Call`, and checks what it is given.
+    """A function that makes a :class:`~airflow_provider_posthog.api.call.Call`, and checks its arguments.
 
     Call it like the function. Arguments that do not fit their annotation raise a ``PostHogSettingsError``.
 
@@ -71,14 +71,16 @@ class Endpoint(Generic[P, T]):
         try:
             call.query_string()
         except UnicodeEncodeError:
-            raise PostHogSettingsError("arguments", "half a character cannot be sent.", "Write whole text.") from None
+            raise PostHogSettingsError(
+                "arguments", "hold a lone surrogate, which cannot be sent.", "Write valid text."
+            ) from None
         return call
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name}: {self.method} {self.path}>"
 
     def __reduce__(self) -> str:
-        return self.function.__name__  # copies and pickles as what it is: a global of its module
+        return self.function.__name__  # copied and pickled by name, as a global of its module
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -95,7 +97,7 @@ class Endpoint(Generic[P, T]):
         return check_of(answer)
 
     def _read(self, read: Callable[[Answer], Any], answer: Answer) -> Any:  # noqa: ANN401 - T
-        """Read an answer, and make sure that it is what the endpoint declares."""
+        """Read an answer, and check that it is what the endpoint declares."""
         value = read(answer)
         fault = None if self._check is None else self._check(value, "")
         if fault is not None:
@@ -116,17 +118,16 @@ class Endpoint(Generic[P, T]):
     ) -> Call[T]:
         """Make a call of this endpoint; for the endpoint's own function.
 
-        :param read: makes the value out of a good answer.
+        :param read: turns a good answer into the value.
         :param query: the query string's parameters; ``None`` values are left out.
         :param json: the body.
         :param scopes: scopes that this call needs besides the endpoint's.
         :param repeatable: whether this call may be repeated, if that depends on its arguments.
-        :param reads_error: as in ``Call``; so is ``no_slot``.
-        :param path: what the names in the path stand for.
-        :raises PostHogSettingsError: if an id would make another path.
+        :param path: the values of the names in the path.
+        :raises PostHogSettingsError: if an id would lead to another path.
         """
         repeatable = self.repeatable if repeatable is None else repeatable
-        # What was made must not be made again by a task's retry, for the sake of a field that perhaps nobody reads.
+        # A task's retry must not create something twice just because an unused field is malformed.
         return Call(
             self.name,
             self.method,

@@ -1,6 +1,6 @@
 """Single events, by the endpoint that PostHog keeps for old clients (``/api/projects/{id}/events/``).
 
-For more than a look use :mod:`~airflow_provider_posthog.api.queries` or
+For more than a few events use :mod:`~airflow_provider_posthog.api.queries` or
 :mod:`~airflow_provider_posthog.api.file_downloads`: this endpoint loses rows.
 """
 

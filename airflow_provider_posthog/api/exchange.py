@@ -1,4 +1,4 @@
-"""One call from its first attempt to its value or its error, without sockets: both clients are thin shells round it."""
+"""One call from its first attempt to its value or error, without sockets: both clients are thin shells around it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from airflow_provider_posthog.exceptions import (
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-#: Seconds after which a poll that waits asks again how long: others may have left the line.
+#: Seconds after which a waiting poll asks again how long: others may have left the queue.
 _SLICE = 15.0
 
 USER_AGENT = f"airflow-provider-posthog/{airflow_provider_posthog.__version__}"
@@ -62,7 +62,7 @@ class Exchange(Generic[T]):
     """The attempts at one call.
 
     :param call: the call.
-    :param settings: where to, and with which key.
+    :param settings: where to send it, and with which key.
     :param policy: how patient to be.
     :param role: who sends it; the triggerer waits for no reservation that is more than a minute away, and asks again.
     :raises PostHogSettingsError: if the call's body cannot be written as JSON.
@@ -93,10 +93,10 @@ class Exchange(Generic[T]):
         self.held = 0.0
 
     def pause(self) -> float:
-        """Return how many seconds to wait before the next attempt, for the sake of the project's budgets.
+        """Return how many seconds to wait before the next attempt, to keep within the project's budgets.
 
-        To be asked before each attempt, and again after waiting, until it is 0. The waits count against
-        ``max_rate_limit_wait``, as those after a 429 do. Who asked has to :meth:`close`.
+        Call it before each attempt, and again after waiting, until it is 0. The waits count against
+        ``max_rate_limit_wait``, as those after a 429 do. The caller has to :meth:`close`.
 
         :raises PostHogRateLimitError: if the wait would be longer than that, at once, so that Airflow can wait in the
             worker's place.
@@ -120,7 +120,7 @@ class Exchange(Generic[T]):
         return waiting.seconds
 
     def _go_all_the_same(self, waiting: Waiting) -> Waiting:
-        """Send without a reservation: PostHog may refuse it, but then it was asked."""
+        """Send without a reservation: PostHog may refuse the call, but it was tried."""
         if waiting.of_bytes:
             self._began = time.monotonic()
             self._bytes.begin(self._began, force=True)
@@ -142,7 +142,7 @@ class Exchange(Generic[T]):
         return pause
 
     def close(self) -> None:
-        """Give back what the call holds of the budgets and does not use: it has ended, or was cancelled."""
+        """Give back what the call holds of the budgets and did not use: it has ended, or was cancelled."""
         self._end()
         if self._reservations is not None:
             self._reservations.give_back()
@@ -150,7 +150,7 @@ class Exchange(Generic[T]):
             self._place.leave()
 
     def _bytes_left(self) -> Waiting:
-        """Say how long to wait for PostHog to have bytes left for a query; if not at all, it is on its way."""
+        """Return how long to wait until PostHog has bytes left for a query; with no wait, it counts as in flight."""
         if self.call.bucket != "query":
             return Waiting(0.0)
         now = time.monotonic()
@@ -166,23 +166,23 @@ class Exchange(Generic[T]):
         return Waiting(wait, reason, of_bytes=True)
 
     def _end(self) -> float | None:
-        """Note that the query is not on its way any more; return when it was sent."""
+        """Record that the query is no longer in flight; return when it was sent."""
         began, self._began = self._began, None
         if began is not None:
             self._bytes.end()
         return began
 
     def _learn(self, outcome: Answer | NoAnswer) -> None:
-        """Take what an answer says of the budgets."""
+        """Learn what an answer reports about the budgets."""
         began = self._end()
         if not isinstance(outcome, Answer):
             return
-        asked = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
+        retry_in = retry_after(outcome, datetime.now(timezone.utc)) if outcome.status == 429 else None
         now, budget = time.monotonic(), BudgetHeaders.by(outcome)
         if self._is_out_of_bytes(outcome):
-            self._bytes.refuse(now, asked, budget)
-        elif self._reservations and asked and not (lacks_slot(self.call, outcome) or is_over_quota(outcome)):
-            self._reservations.close(asked)
+            self._bytes.refuse(now, retry_in, budget)
+        elif self._reservations and retry_in and not (lacks_slot(self.call, outcome) or is_over_quota(outcome)):
+            self._reservations.close(retry_in)
         sent = began is not None
         if outcome.status != 429 and (sent or budget.remaining is not None):
             self._bytes.saw(now, budget, began=now if began is None else began, size=len(outcome.body), spent=sent)
@@ -193,14 +193,14 @@ class Exchange(Generic[T]):
         return isinstance(body, dict) and body.get("code") == EXCEEDED
 
     def receive(self, outcome: Answer | NoAnswer) -> Done[T] | Wait:
-        """Take what an attempt brought: the value, or how long to wait before the next one.
+        """Take an attempt's outcome; return the value, or how long to wait before the next attempt.
 
         :param outcome: the answer, or that there was none.
         :raises PostHogError: if it is final.
         """
         self._attempt += 1
         if isinstance(outcome, Answer) and outcome.status < 200:
-            outcome = NoAnswer(f"status {outcome.status} announces an answer and is none", sent=True)
+            outcome = NoAnswer(f"status {outcome.status} only announces an answer", sent=True)
         self._last = outcome
         self._learn(outcome)
         if isinstance(outcome, Answer) and self._is_good(outcome):
@@ -231,7 +231,7 @@ class Exchange(Generic[T]):
             " rate_limit_share how much it may send",
         )
         if waiting.of_bytes:
-            ours, more = "nothing is asked that PostHog would refuse", " rate_limit_share=0 asks all the same"
+            ours, more = "no call is sent that PostHog would refuse", " rate_limit_share=0 sends it all the same"
         return PostHogRateLimitError(
             status=429,
             method=self.call.method,
@@ -277,13 +277,14 @@ def host_of(url: str) -> str:
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    # Written here, for the two HTTP libraries differ: one sends NaN, which is not JSON, and fails at a lone surrogate.
+    # Encoded here because the two HTTP libraries differ: one sends NaN, which is not JSON, and fails at lone
+    # surrogates.
     try:
         return json.dumps(dict(value), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise PostHogSettingsError(
             "query",
-            f"it cannot be sent as JSON ({clean(error)}).",
+            f"cannot be sent as JSON ({clean(error)}).",
             "Use text, finite numbers, lists and dictionaries.",
         ) from None
 
@@ -297,14 +298,14 @@ def error_of(answer: Answer, method: str, path: str, *, message: str = "") -> Po
     :param answer: the answer.
     :param method: the HTTP method.
     :param path: the path, without its query string.
-    :param message: what more is known of it, as a part of a sentence.
+    :param message: what else is known, as part of a sentence.
     """
     if answer.status < 400:
         target = re.split("[?#]", answer.headers.get("location", "nowhere"))[0]
         target = clean(re.sub("//[^/]*@", "//", target))
         return PostHogSettingsError(
             "host",
-            f"{method} {clean(path)} is redirected to {target}.",
+            f"is not where PostHog answers: {method} {clean(path)} is redirected to {target}.",
             "Write the address that PostHog really answers at (scheme, host and port) as the connection's host.",
         )
     body = answer.json_or_none()

@@ -44,7 +44,7 @@ def metrics_of(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     :param experiment: the experiment.
     """
-    found = [
+    metrics = [
         {**metric, "is_primary": field == "metrics"}
         for field in ("metrics", "metrics_secondary")
         for metric in experiment.get(field) or ()
@@ -55,8 +55,8 @@ def metrics_of(experiment: Mapping[str, Any]) -> list[dict[str, Any]]:
         if isinstance(query, Mapping):
             kind = metadata.get("type") if isinstance(metadata, Mapping) else None
             name = saved.get("name") or query.get("name")
-            found.append({**query, "name": name, "is_primary": kind in (None, "primary")})
-    return sorted((each for each in found if each.get("uuid")), key=lambda each: not each["is_primary"])
+            metrics.append({**query, "name": name, "is_primary": kind in (None, "primary")})
+    return sorted((metric for metric in metrics if metric.get("uuid")), key=lambda metric: not metric["is_primary"])
 
 
 def name_of(metric: Mapping[str, Any]) -> str:
@@ -76,12 +76,12 @@ def series_of(experiment_id: int, metric: Mapping[str, Any]) -> Steps[dict[str, 
     if not metric.get("fingerprint"):
         return {}
     try:
-        found: Any = yield experiments.timeseries(
+        answer: Any = yield experiments.timeseries(
             experiment_id, metric_uuid=str(metric["uuid"]), fingerprint=str(metric["fingerprint"])
         )
-    except PostHogNotFoundError:  # servers before 2026, if there are none
+    except PostHogNotFoundError:  # servers before 2026 answer 404 if there are no results
         return {}
-    return {day: result for day, result in (found.get("timeseries") or {}).items() if isinstance(result, Mapping)}
+    return {day: result for day, result in (answer.get("timeseries") or {}).items() if isinstance(result, Mapping)}
 
 
 def calculated(run: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
@@ -119,8 +119,8 @@ def rows_of(
     :param experiment: the experiment.
     :param metric: one of its metrics.
     :param series: the metric's results by day, of which PostHog makes one each night.
-    :param newest: what a calculation of today has made; it counts in place of its day's.
-    :param as_of: up to when that one counts, as ISO text.
+    :param newest: the result of a calculation of today; it replaces that of its day.
+    :param as_of: the time up to which that calculation counts events, as ISO text.
     """
     shared = {
         "experiment_id": experiment.get("id"),
@@ -129,12 +129,14 @@ def rows_of(
         "metric": name_of(metric),
         "is_primary": metric.get("is_primary"),
     }
-    days: dict[str, tuple[Mapping[str, Any], str | None]] = {str(day)[:10]: (one, None) for day, one in series.items()}
+    days: dict[str, tuple[Mapping[str, Any], str | None]] = {
+        str(day)[:10]: (result, None) for day, result in series.items()
+    }
     if newest is not None:
         days[as_of[:10]] = (newest, as_of)
     for day, (result, until) in sorted(days.items()):
         baseline = result.get("baseline")
-        variants = [(each, False) for each in result.get("variant_results") or () if isinstance(each, Mapping)]
+        variants = [(entry, False) for entry in result.get("variant_results") or () if isinstance(entry, Mapping)]
         for variant, is_baseline in [*([(baseline, True)] if isinstance(baseline, Mapping) else []), *variants]:
             yield {**shared, "day": day, "as_of": until, **_variant(variant, is_baseline)}
 
@@ -157,17 +159,17 @@ def _variant(variant: Mapping[str, Any], is_baseline: bool) -> dict[str, Any]:
 
 
 def result(*, experiment_id: int, metric: str | None = None, variant: str | None = None) -> Steps[Finding]:
-    """Look whether the latest day's result of a metric is significant.
+    """Check whether a metric's result of the latest day is significant.
 
     :param experiment_id: the experiment's number.
     :param metric: its name or ``uuid``; ``None`` for the first primary one.
-    :param variant: of one variant; ``None`` for any but the baseline.
+    :param variant: only this variant; ``None`` for any but the baseline.
     """
     experiment: Any = yield experiments.retrieve(experiment_id)
     known = metrics_of(experiment)
-    chosen = [each for each in known if metric is None or metric in (each["uuid"], each.get("name"))]
+    chosen = [one for one in known if metric is None or metric in (one["uuid"], one.get("name"))]
     if not experiment.get("start_date"):
-        return Finding(Verdict("pending", "it was not launched yet"), {"experiment_id": experiment_id})
+        return Finding(Verdict("pending", "it is not launched yet"), {"experiment_id": experiment_id})
     if not chosen:
         return Finding(Verdict("failed", "it has no such metric", final=True), {"experiment_id": experiment_id})
     series = yield from series_of(experiment_id, chosen[0])

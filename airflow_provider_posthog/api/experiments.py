@@ -17,7 +17,7 @@ class Experiment(TypedDict, total=False):
     """An experiment; ``metrics`` and ``metrics_secondary`` have a ``uuid``, a ``name`` and a ``fingerprint`` each.
 
     ``saved_metrics`` are shared with other experiments: their ``query`` has the ``uuid`` and the ``fingerprint``, their
-    ``metadata`` tells by ``type`` whether they are ``primary``.
+    ``metadata`` says by ``type`` whether they are ``primary``.
     """
 
     id: int
@@ -40,7 +40,7 @@ class ExperimentPage(TypedDict, total=False):
 
 
 class MetricResult(TypedDict, total=False):
-    """What a calculation has made of a metric; ``status`` is ``pending``, ``completed`` or ``failed``."""
+    """The result of a calculation for one metric; ``status`` is ``pending``, ``completed`` or ``failed``."""
 
     metric_uuid: str
     status: str

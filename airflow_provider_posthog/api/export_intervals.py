@@ -1,6 +1,6 @@
-"""The intervals of a batch export: which there are, and how a range of time fits them.
+"""The intervals of a batch export, and how a range of time divides into them.
 
-Days and weeks begin at an hour of a time zone, so that some last 23 or 25 hours; hours and minutes are those of UTC.
+Days and weeks begin at an hour of a time zone, so that some days last 23 or 25 hours; hours and minutes are in UTC.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Schedule:
 
     @classmethod
     def of(cls, export: Mapping[str, Any]) -> Schedule:
-        """Read it from a batch export; servers before 2026 tell no zone and no offset: days begin at midnight UTC.
+        """Read the schedule of a batch export; without zone and offset (before 2026) days begin at midnight UTC.
 
         :param export: PostHog's batch export.
         :raises PostHogTransportError: if this version of the provider does not know its interval or its time zone.
@@ -62,7 +62,7 @@ class Schedule:
 
     @property
     def minutes(self) -> int:
-        """How many minutes an interval has that is neither a day nor a week; 0 for those, and for an unknown one."""
+        """The minutes of an interval shorter than a day; 0 for days, weeks and unknown intervals."""
         if self.interval == "hour":
             return 60
         match = _MINUTES.fullmatch(self.interval)
@@ -80,7 +80,7 @@ class Schedule:
         return f"{self.interval}, from {day}{self.offset_hour:02}:00 in {self.zone}"
 
     def begins(self, day: date) -> datetime:
-        """Return when the interval begins that a day names, in UTC. An hour that the clocks leave out is the next one.
+        """Return when the interval of a day begins, in UTC. An hour that the clocks skip is the next one.
 
         :param day: the day, in the export's zone.
         """
@@ -88,7 +88,7 @@ class Schedule:
         return local.astimezone(timezone.utc)
 
     def day_of(self, moment: datetime) -> date:
-        """Return the day that names the interval in which a moment is.
+        """Return the day that names the interval that contains a moment.
 
         :param moment: an aware datetime.
         """
@@ -100,7 +100,7 @@ class Schedule:
         return day
 
     def around(self, moment: datetime) -> Interval:
-        """Return the interval in which a moment is, in UTC.
+        """Return the interval that contains a moment, in UTC.
 
         :param moment: an aware datetime.
         """
@@ -112,22 +112,24 @@ class Schedule:
         return start, start + timedelta(seconds=length)
 
     def split(self, start: datetime, end: datetime) -> list[Interval]:
-        """Return the intervals that a range of time is made of.
+        """Split a range of time into intervals.
 
         :param start: its first moment.
         :param end: the first moment after it.
-        :raises PostHogSettingsError: if it is not made of whole ones; says which there are.
+        :raises PostHogSettingsError: if it is not made of whole intervals; names the nearest one.
         """
         for name, edge in (("start", start), ("end", end)):
             around = self.around(edge)
             if around[0] != edge:
-                raise PostHogSettingsError(name, f"{_text(edge)} is not an edge of {self.describe()}.", _near(around))
+                raise PostHogSettingsError(
+                    name, f"is {_text(edge)}, which is not an edge of {self.describe()}.", _near(around)
+                )
         intervals: list[Interval] = []
         at = start
         while at < end:
             if len(intervals) >= MOST:
                 raise PostHogSettingsError(
-                    "end", f"the range has more than {MOST:,} intervals of the export.", "Backfill it in parts."
+                    "end", f"is more than {MOST:,} intervals of the export after the start.", "Backfill it in parts."
                 )
             intervals.append(self.around(at))
             at = intervals[-1][1]
@@ -138,7 +140,7 @@ class Schedule:
         return f"the batch export's intervals ({self})"
 
     def edge(self, moment: datetime) -> str:
-        """Write an edge of a backfill as PostHog takes it: a day for days and weeks, else a time with its offset.
+        """Format an edge of a backfill for PostHog: a day for days and weeks, else a time with its offset.
 
         :param moment: an edge of an interval.
         """

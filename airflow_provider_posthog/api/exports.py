@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, TypedDict
 
 from airflow_provider_posthog.api import insights, queries
@@ -11,6 +10,7 @@ from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
 from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.hogql import Arm, limits_of
+from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
@@ -18,7 +18,7 @@ CSV = "text/csv"
 XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 PNG = "image/png"
 
-#: The most rows of a CSV or XLSX file, and how many a HogQL query without LIMIT gets.
+#: The most rows of a CSV or XLSX file, and the rows that a HogQL query without LIMIT returns.
 MAX_ROWS = 300_000
 DEFAULT_ROWS = 50_000
 
@@ -79,14 +79,14 @@ def create(
     dashboard: int | None = None,
     export_context: Mapping[str, Any] | None = None,
 ) -> Call[Export]:
-    """Create an export. 201 says that it exists, not that it is done, and not that it will succeed.
+    """Create an export. 201 means that it exists, not that it is done or will succeed.
 
     PostHog makes a new one for each request, so this call is never repeated when its outcome is unknown.
 
     :param export_format: such as ``text/csv``.
     :param insight: the insight's numeric id.
     :param dashboard: the dashboard's id.
-    :param export_context: ``source`` (a query node), ``columns``, ``filename`` and keys of one's own.
+    :param export_context: ``source`` (a query node), ``columns``, ``filename`` and your own keys.
     """
     body: dict[str, Any] = {"export_format": export_format}
     scopes = []
@@ -116,7 +116,7 @@ def content(export_id: Number) -> Call[bytes]:
 
 
 def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
-    """Make what tasks hand on of an export: JSON, without its query and without data.
+    """Return what tasks return about an export: JSON, without its query and without data.
 
     :param export: PostHog's description of it.
     :param settings: where it is.
@@ -127,7 +127,7 @@ def summary(export: Export, settings: ClientSettings) -> dict[str, Any]:
 
 
 def facts_of(export: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the part of a summary that PostHog tells.
+    """Return the part of a summary that comes from PostHog.
 
     :param export: PostHog's description of it.
     :returns: ``id``, ``filename``, ``export_format``, ``created_at``, ``expires_after`` and ``has_content``.
@@ -143,19 +143,19 @@ def facts_of(export: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_limit(export: Export, rows: int = 0) -> tuple[int, str]:
-    """Return at how many rows PostHog may cut a table without saying so, and what does it.
+    """Return at how many rows PostHog may silently cut a table, and which limit does so.
 
     :param export: PostHog's description of the export, with its query in ``export_context.source``.
-    :param rows: how many it has. Nodes other than HogQL may have more rows than their ``limit``, as PostHog fetches
-        them page by page; then it is not the limit that cuts.
+    :param rows: how many rows it has. Nodes other than HogQL may have more rows than their ``limit``, as PostHog
+        fetches them page by page; then the limit does not cut.
     :returns: the least number of rows that any SELECT of its query is cut at; 0 if no number of rows shows a cut.
     """
     context = export.get("export_context")
     source = (insights.unwrap(context.get("source")) if isinstance(context, dict) else None) or {}
     if source.get("kind") == "HogQLQuery":
         return _limit_of_hogql(source)
-    given = source.get("limit")
-    limit = given if isinstance(given, int) and not isinstance(given, bool) and rows <= given else MAX_ROWS
+    own = source.get("limit")
+    limit = own if isinstance(own, int) and not isinstance(own, bool) and rows <= own else MAX_ROWS
     return _named(limit, "the query's own limit")
 
 
@@ -186,25 +186,23 @@ def created_at(export: Export) -> float:
 
     :param export: PostHog's description of it.
     """
-    try:
-        return datetime.fromisoformat(str(export.get("created_at")).replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return 0.0
+    created = moment(export.get("created_at"))
+    return 0.0 if created is None else created.timestamp()
 
 
 def id_of(value: object, settings: ClientSettings) -> int:
-    """Read an export's id from a task's argument: a number, or what a task handed on (:func:`summary`).
+    """Read an export's id from a task's argument: a number, or a task's result (:func:`summary`).
 
     :param value: the argument.
     :param settings: the project that the task will ask.
     :raises PostHogSettingsError: if it is neither, or comes from another project or host.
     """
     if isinstance(value, Mapping):
-        for field, mine in (("project_id", settings.project_id), ("host", settings.base_url)):
-            if value.get(field) not in (None, mine):
+        for field, expected in (("project_id", settings.project_id), ("host", settings.base_url)):
+            if value.get(field) not in (None, expected):
                 raise PostHogSettingsError(
                     "export_id",
-                    f"the export was made with {field} {value[field]!r}, but this task's is {mine!r}.",
+                    f"is of an export made with {field} {value[field]!r}, but this task's is {expected!r}.",
                     "Give both tasks the same connection and project_id.",
                 )
         value = value.get("id")
@@ -212,7 +210,7 @@ def id_of(value: object, settings: ClientSettings) -> int:
     if isinstance(value, bool) or not text.isascii() or not text.isdigit():
         raise PostHogSettingsError(
             "export_id",
-            f"{text[:60]!r} is not the id of an export.",
+            f"is {text[:60]!r}, which is not the id of an export.",
             "Write the number, or create_export.output (a template that pulls it must pull its ['id']).",
         )
     return int(text)

@@ -1,4 +1,4 @@
-"""Whether PostHog would start another file download."""
+"""The check whether PostHog would start another file download."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from airflow_provider_posthog.api.steps import Steps
 
 
 def slot_free(*, refused_at: int) -> Steps[Finding]:
-    """Look whether fewer file downloads run than when PostHog refused one more.
+    """Check whether fewer file downloads run than when PostHog refused one more.
 
     :param refused_at: how many ran then.
     """
     page: Any = yield replace(file_downloads.list(), max_bytes=STATUS_BYTES)
-    running = sum(states.is_live(each) for each in page.get("results", ()))
+    running = sum(states.is_live(download) for download in page.get("results", ()))
     if running < refused_at:
         return Finding(Verdict("succeeded"), {"running": running})
     return Finding(Verdict("pending", f"{running} file downloads run"), {"running": running})

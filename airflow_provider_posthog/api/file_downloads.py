@@ -68,10 +68,12 @@ def start(
     """
     _check_interval(data_interval_start, data_interval_end)
     if file_format == "JSONLines" and compression not in (None, "gzip", "brotli"):
-        raise PostHogSettingsError("compression", f"{compression!r} is not for JSON lines.", "Write gzip or brotli.")
+        raise PostHogSettingsError(
+            "compression", f"is {compression!r}, which JSON lines do not take.", "Write gzip or brotli."
+        )
     chosen = given(include=include, exclude=exclude)
     if chosen and model != "events":
-        raise PostHogSettingsError("include", f"{model} have no event names to choose by.", "Leave it out.")
+        raise PostHogSettingsError("include", f"is given for {model}, which have no event names.", "Leave it out.")
     file = given(format=file_format, compression=compression, max_size_mb=max_size_mb)
     interval = {
         "data_interval_start": time_text(data_interval_start),

@@ -1,8 +1,8 @@
-"""What is asked of PostHog when an insight is to be calculated afresh, and the proof that its numbers are new.
+"""The target of an insight refresh, its outcome, and the proof that the numbers are new.
 
-PostHog lies in several ways here: a plain GET never calculates, an unknown word in ``refresh`` means "from the cache",
-a failed calculation is answered with 200, one refused for want of room even with a ``last_refresh`` of now, and a look
-at the insight cannot see a failure. :func:`fault` is the proof that none of these happened.
+PostHog misleads in several ways here: a plain GET never calculates, an unknown word in ``refresh`` means "from the
+cache", a failed calculation is answered with 200 (one refused for lack of capacity even with a ``last_refresh`` of
+now), and reading the insight does not show a failure. :func:`fault` proves that none of these happened.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Earlier:
     """A calculation that an earlier try may have started.
 
     :param query_id: its name.
-    :param same_life: whether a success of it counts: no user has cleared the task since.
+    :param same_life: whether its success counts: no user has cleared the task since.
     """
 
     query_id: str
@@ -42,19 +42,19 @@ class Target:
     """An insight to calculate afresh.
 
     :param insight_id: its number.
-    :param query_id: the name of the calculation, to ask for it and to cancel it by.
+    :param query_id: the name by which the calculation is polled and cancelled.
     :param title: what to call it in messages.
     :param dashboard_id: with this dashboard's filters: a result of its own.
-    :param since: the server's time before the request; ``None`` if the server does not tell it.
+    :param since: the server's time before the request; ``None`` if the server does not send it.
     :param before: the ``last_refresh`` before the request.
     :param filters_override: filters in place of its own.
     :param variables_override: variables in place of its own.
     :param earlier: what earlier tries may have started, newest first.
     :param life_since: when the task's run began, in seconds since 1970; an older success does not count.
-    :param superseded_before: a calculation that still runs and was started before this (seconds since 1970) has used up
-        its time: it is cancelled, and another is started.
+    :param superseded_before: a calculation that still runs and was started before this time (seconds since 1970) has
+        used up its time: it is cancelled, and another is started.
     :param may_start: start it; otherwise it has been started, and is only watched.
-    :param saved: the insight as it was seen before, with its query; ``None`` if it was not.
+    :param saved: the insight as it was read before, with its query; ``None`` if it was not.
     """
 
     insight_id: int
@@ -73,7 +73,7 @@ class Target:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names under which it may be calculated now: this try's, and those of the tries that it may take up."""
+        """The names of the calculations that may run now: this try's, and those of earlier tries to take up."""
         return (self.query_id, *(earlier.query_id for earlier in self.earlier))
 
     def read(self, refresh: queries.Refresh | None = None) -> Call[Insight]:
@@ -95,10 +95,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a refresh.
+    """The outcome of a refresh.
 
     :param state: ``fresh`` (proved); ``calculated`` (PostHog says so: read it back); ``failed``; ``timeout``;
-        ``unreachable``; ``refused`` (the key may not); ``cut`` (the connection was, while PostHog calculated).
+        ``unreachable``; ``refused`` (the key is not allowed to); ``cut`` (the connection broke while PostHog
+        calculated).
     :param reason: why, fit for a log.
     :param insight: the insight with its result, if it is fresh.
     :param seconds: how long it took; 0 if it was never begun.
@@ -113,7 +114,7 @@ class Outcome:
 
     @property
     def goes_on(self) -> bool:
-        """Whether PostHog may still calculate it."""
+        """Whether PostHog may still be calculating it."""
         return self.state in ("timeout", "unreachable", "cut") and self.seconds > 0
 
 
@@ -147,7 +148,7 @@ def fault(insight: Insight, target: Target, *, calculated_now: bool) -> str | No
 
 
 def is_too_old(insight: Insight, target: Target) -> bool:
-    """Tell whether an answer is a new calculation in all but its time, which is before the request.
+    """Return whether an answer looks like a new calculation except that its time is before the request.
 
     :param insight: the answer to a request that was to calculate it.
     :param target: what was asked for.

@@ -55,7 +55,7 @@ def list(*, group_type_index: GroupIndex, search: Text | None = None, cursor: Te
 def find(*, group_type_index: GroupIndex, group_key: Text) -> Call[Group]:
     """Find a group by its key; 404 if there is none. Many servers refuse it to personal API keys (403).
 
-    Newer servers would make a notebook for the group along the way; the call tells them not to.
+    Newer servers would create a notebook for the group on the way; the call asks them not to.
 
     :param group_type_index: the type.
     :param group_key: the key.

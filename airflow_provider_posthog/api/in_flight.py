@@ -25,8 +25,8 @@ class NoSlotError(Exception):
 class InFlight:
     """The calls that are on their way to one project.
 
-    Each caller brings the limit that holds for itself, so that a connection that was changed is honoured at once, and
-    not only after a restart of the triggerer. Who waits first goes first, among those whose limit lets them.
+    Each caller passes its own limit, so that a changed connection takes effect at once, and not only after a restart of
+    the triggerer. Callers go in the order in which they came, among those whose limit allows it.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class InFlight:
     def _enter(self, limit: int) -> Future[None]:
         slot: Future[None] = Future()
         with self._lock:
-            # Those who wait all have limits that are reached, so that nobody is overtaken here.
+            # All waiting callers have reached their limits, so that nobody is overtaken here.
             if self._busy < limit:
                 self._busy += 1
                 slot.set_result(None)
@@ -79,7 +79,7 @@ class InFlight:
 
     def _leave(self, slot: Future[None]) -> None:
         with self._lock:
-            if slot.cancel():  # it never came
+            if slot.cancel():  # the slot was never granted
                 self._waiting = deque(item for item in self._waiting if item[1] is not slot)
                 return
             self._busy -= 1
@@ -88,7 +88,7 @@ class InFlight:
             following.set_result(None)
 
     def _following(self) -> Future[None] | None:
-        """Give the slot that has become free to the first who may have it."""
+        """Return the waiting slot to grant next, if any may go."""
         for item in list(self._waiting):
             limit, slot = item
             if self._busy < limit:

@@ -1,4 +1,4 @@
-"""What is read of insights that are no series in time: a cell of SQL, a step of a funnel, a cell of a retention."""
+"""Readings of insights that are not time series: a cell of SQL, a step of a funnel, a cell of a retention table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cell(insight: Insight, pick: Pick) -> Reading:
     """
     rows: object = insight.get("result")
     if not isinstance(rows, list):
-        refuse("insight", "PostHog's answer has no rows.", KINDS)
+        refuse("insight", "has no rows in PostHog's answer.", KINDS)
     row = rows[pick.row] if len(rows) > pick.row else None
     if not isinstance(row, list) or not row:
         return Reading(None, reason="the query has no rows" if not rows else f"the query has no row {pick.row}")
@@ -53,25 +53,29 @@ def _column(wanted: int | str, columns: object, width: int) -> int:
     if isinstance(wanted, int) and 0 <= wanted < width:
         return wanted
     known = ", ".join(repr(clean(name)) for name in names[:20])
-    refuse("column", f"{wanted!r} is not a column of the query.", f"Write its number, from 0, or its name: {known}.")
+    refuse(
+        "column",
+        f"is {wanted!r}, which is not a column of the query.",
+        f"Write its number, from 0, or its name: {known}.",
+    )
 
 
-def is_dated_funnel(asked: Mapping[str, Any]) -> bool:
-    """Tell whether a funnel is shown as conversion rates in time.
+def is_dated_funnel(query: Mapping[str, Any]) -> bool:
+    """Return whether a funnel is shown as conversion rates in time.
 
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     """
-    options = asked.get("funnelsFilter") or {}
-    return (options.get("funnelVizType") or asked.get("funnel_viz_type")) == "trends"
+    options = query.get("funnelsFilter") or {}
+    return (options.get("funnelVizType") or query.get("funnel_viz_type")) == "trends"
 
 
 def funnel(
-    insight: Insight, asked: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
+    insight: Insight, query: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
 ) -> list[Reading]:
-    """Read a step of a funnel, of each part of a breakdown that is meant.
+    """Read a step of a funnel, for each selected part of a breakdown.
 
     :param insight: PostHog's answer.
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     :param pick: its ``step``, ``measure`` and ``series``.
     :param calculated: when PostHog calculated it.
     :param at: the server's time when it answered, if known.
@@ -81,7 +85,7 @@ def funnel(
     groups = _groups(insight.get("result"))
     if not groups:
         return [Reading(None, reason="the funnel has no steps with data")]
-    window = Window.of(insight, asked, "day")
+    window = Window.of(insight, query, "day")
     if calculated is not None and at is not None and window.moved(calculated, at):
         reason = f"its range has moved on since it was calculated, at {calculated:%Y-%m-%d %H:%M:%S} UTC"
         return [Reading(None, reason=reason, stale=True)]
@@ -105,7 +109,7 @@ def funnel(
 def _measure(pick: Pick, known: Sequence[str], of: str) -> str:
     measure = pick.measure or known[0]
     if measure not in known:
-        refuse("measure", f"{measure!r} is none of {of}.", f"Write one of {', '.join(known)}.")
+        refuse("measure", f"is {measure!r}, which {of} does not have.", f"Write one of {', '.join(known)}.")
     return measure
 
 
@@ -113,7 +117,7 @@ def _groups(result: object) -> list[list[Mapping[str, Any]]]:
     groups: list[Any] = result if isinstance(result, list) and result and isinstance(result[0], list) else [result]
     for steps in groups:
         if not isinstance(steps, list) or not all(isinstance(step, dict) and "order" in step for step in steps):
-            refuse("insight", "PostHog's answer is not a list of a funnel's steps.", KINDS)
+            refuse("insight", "is not answered with a list of a funnel's steps.", KINDS)
     return [sorted(steps, key=lambda step: step["order"]) for steps in groups if steps]
 
 
@@ -129,8 +133,8 @@ def _parts(groups: list[list[Mapping[str, Any]]], wanted: object) -> list[list[M
         if len(groups) == 1:
             return groups
         remedy = "Write series=, the name of one as PostHog shows it, or any or all in the condition."
-        refuse("series", f"a breakdown makes {len(groups)} funnels of it.", remedy)
-    names = [str(each) for each in wanted] if isinstance(wanted, (list, tuple)) else [str(wanted)]
+        refuse("series", f"is needed: the breakdown makes {len(groups)} funnels.", remedy)
+    names = [str(name) for name in wanted] if isinstance(wanted, (list, tuple)) else [str(wanted)]
     parts = [steps for steps in groups if _part(steps) in names]
     return parts if len(parts) == len(set(names)) else []
 
@@ -158,7 +162,9 @@ def _index(steps: Sequence[Mapping[str, Any]], wanted: int | str | None) -> int:
         if len(named) == 1:
             return named[0]
     names = ", ".join(repr(clean(step.get("custom_name") or step.get("name"))) for step in steps)
-    refuse("step", f"{wanted!r} is not a step of the funnel.", f"Write its number, from 1, or its name: {names}.")
+    refuse(
+        "step", f"is {wanted!r}, which is not a step of the funnel.", f"Write its number, from 1, or its name: {names}."
+    )
 
 
 def _percent(part: Number | None, whole: Number | None) -> Number | None:
@@ -166,12 +172,12 @@ def _percent(part: Number | None, whole: Number | None) -> Number | None:
 
 
 def retention(
-    insight: Insight, asked: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
+    insight: Insight, query: Mapping[str, Any], pick: Pick, calculated: datetime | None, at: datetime | None
 ) -> list[Reading]:
-    """Read a cell of a retention, of each part of a breakdown that is meant.
+    """Read a cell of a retention table, for each selected part of a breakdown.
 
     :param insight: PostHog's answer.
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     :param pick: its ``period``, ``cohort``, ``measure`` and ``series``.
     :param calculated: when PostHog calculated it.
     :param at: the server's time when it answered, if known.
@@ -180,24 +186,24 @@ def retention(
     measure = _measure(pick, RETENTION_MEASURES, "a retention")
     rows = insight.get("result")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"values", "date"} <= set(row) for row in rows):
-        refuse("insight", "PostHog's answer is not a list of a retention's cohorts.", KINDS)
+        refuse("insight", "is not answered with a list of a retention's cohorts.", KINDS)
     if calculated is None:
         return [Reading(None, reason="PostHog does not say when it was calculated (last_refresh)")]
-    interval = str((asked.get("retentionFilter") or asked).get("period") or "Day").lower()
+    interval = str((query.get("retentionFilter") or query).get("period") or "Day").lower()
     if interval not in STEPS:
-        refuse("insight", f"its periods are no days, weeks or months, but {clean(interval)}.", KINDS)
+        refuse("insight", f"has periods of a {clean(interval)}, not of days, weeks or months.", KINDS)
     dates = [row.get("date") for row in rows]
-    window = Window.of(insight, asked, interval, first=dates[-1] if dates else None)
+    window = Window.of(insight, query, interval, first=dates[-1] if dates else None)
     if at is not None and window.stale(calculated, at):
         return [Reading(None, reason=f"a {interval} of it has ended since it was calculated", stale=True)]
     parts: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         parts.setdefault(str(row.get("breakdown_value", "")), []).append(row)
     if pick.series not in (None, 0):
-        names = [str(each) for each in (pick.series if isinstance(pick.series, (list, tuple)) else [pick.series])]
+        names = [str(name) for name in (pick.series if isinstance(pick.series, (list, tuple)) else [pick.series])]
         parts = {name: parts.get(name, []) for name in names}
     elif pick.series == 0 and len(parts) > 1:
-        refuse("series", f"a breakdown makes {len(parts)} parts of it.", "Write series=, the name of one.")
+        refuse("series", f"is needed: the breakdown makes {len(parts)} parts.", "Write series=, the name of one.")
     return [
         replace(_of_cohort(cohorts, pick, measure, window, calculated), series=name or None)
         for name, cohorts in parts.items()

@@ -1,4 +1,4 @@
-"""The checks behind the sensors of insights: is it fresh, and does its number meet a condition."""
+"""The checks behind the insight sensors: is the insight fresh, and does its number meet a condition."""
 
 from __future__ import annotations
 
@@ -30,22 +30,20 @@ from airflow_provider_posthog.exceptions import (
 )
 
 Calculation = Literal["force_cache", "blocking", "force_blocking"]
-#: PostHog has no room for another query just now; it says so with 200 and a ``last_refresh`` of now.
-_NO_ROOM = "concurrency_limit_exceeded"
-#: Failures with a reason that passes by itself; others with a reason are the query's own and stay.
+#: Reasons of failures that pass by themselves; other reasons are the query's own, and stay.
 _PASSING = re.compile(r"capacity|concurren|temporar|try again|too many simultaneous", re.IGNORECASE)
 #: Statuses with which PostHog says that the query is too large, however often it is asked.
 _TOO_LARGE = (512, 513)
 
 
 def fresh(*, insight: int | str, fresher_than: str, from_dashboard: int | None = None) -> Steps[Finding]:
-    """Look whether an insight was calculated after a time. Calculates nothing.
+    """Check whether an insight was calculated after a given time. Calculates nothing.
 
     A calculation that failed is not fresh, whatever its ``last_refresh``; another may follow, so it is waited for.
 
     :param insight: its number or short id.
     :param fresher_than: the time, ISO text with an offset.
-    :param from_dashboard: look at its result on this dashboard, which has a cache of its own.
+    :param from_dashboard: read its result on this dashboard, which has a cache of its own.
     """
     try:
         answer = yield from insight_lookup.ask(
@@ -59,7 +57,7 @@ def fresh(*, insight: int | str, fresher_than: str, from_dashboard: int | None =
         return Finding(Verdict("failed", away), facts)
     wanted, refreshed = moment(fresher_than), moment(answer.get("last_refresh"))
     if wanted is None:
-        raise PostHogSettingsError("fresher_than", f"{fresher_than!r} is not a time.", "Write ISO text.")
+        raise PostHogSettingsError("fresher_than", f"is {fresher_than!r}, which is not a time.", "Write ISO text.")
     failure = failure_in(answer)
     if failure is not None:
         return Finding(Verdict("pending", f"Its last calculation failed: {failure}"), facts)
@@ -72,17 +70,17 @@ def fresh(*, insight: int | str, fresher_than: str, from_dashboard: int | None =
 
 @dataclass(frozen=True)
 class Gate:
-    """What is asked of an insight's number.
+    """A condition on an insight's number, and how the number is obtained.
 
     :param insight: its number or short id.
-    :param condition: what it has to meet.
+    :param condition: the condition.
     :param pick: which of its numbers.
-    :param dashboard: look at its result on this dashboard; ``None`` for the bare insight.
+    :param dashboard: read its result on this dashboard; ``None`` for the bare insight.
     :param refresh: how it may be calculated.
     :param fresher_than: when it must have been calculated after; ``None`` if any result will do that has no newer
         complete point.
     :param query_id: the name of a calculation, to cancel it by.
-    :param earlier: what earlier tries may have left running: it is ended before another is begun, or taken up.
+    :param earlier: calculations that earlier tries may have left running: each is taken up, or ended before another.
     :param superseded_before: as of :class:`~.freshness.Target`.
     """
 
@@ -99,7 +97,7 @@ class Gate:
     @property
     def names(self) -> tuple[str, ...]:
         """The names under which it may be calculated."""
-        return (self.query_id, *(each.query_id for each in self.earlier))
+        return (self.query_id, *(earlier.query_id for earlier in self.earlier))
 
     @property
     def calculates(self) -> bool:
@@ -120,7 +118,7 @@ def threshold(
     pick: Mapping[str, Any] | None = None,
     query_id: str = "",
 ) -> Steps[Finding]:
-    """Look whether an insight's newest value meets a condition (:func:`~.insight_values.readings`).
+    """Check whether an insight's newest value meets a condition (:func:`~.insight_values.readings`).
 
     With ``blocking`` PostHog may answer from its cache; where a newer hour or day has ended since that was
     calculated, it is calculated again. Each calculation is asked for once, and cancelled if a gateway cuts its request.
@@ -130,19 +128,19 @@ def threshold(
     :param value: what to compare with, by the operator.
     :param condition: as :func:`~.insight_conditions.parse` reads it.
     :param series: which series of a trend: its number, from 0, its name, several of these, or ``None`` for all.
-    :param from_dashboard: look at its result on this dashboard.
+    :param from_dashboard: read its result on this dashboard.
     :param refresh: PostHog's ``refresh``.
     :param fresher_than: when it must have been calculated after, ISO text with an offset.
     :param pick: more of :class:`~.insight_series.Pick`.
     :param query_id: the name of a calculation, to cancel it by.
     """
-    wanted = insight_conditions.compared(operator, value) if condition is None else insight_conditions.parse(condition)
+    parsed = insight_conditions.compared(operator, value) if condition is None else insight_conditions.parse(condition)
     since = None if fresher_than is None else moment(fresher_than)
     name = query_id or f"airflow-{uuid.uuid4().hex}"
-    gate = Gate(insight, wanted, Pick(series, **(pick or {})), from_dashboard, refresh, since, name)
+    gate = Gate(insight, parsed, Pick(series, **(pick or {})), from_dashboard, refresh, since, name)
     judged = yield from _look(gate)
-    asked = {} if condition is not None else {"operator": operator, "threshold": value}
-    return replace(judged, facts={**judged.facts, **asked}) if "value" in judged.facts else judged
+    arguments = {} if condition is not None else {"operator": operator, "threshold": value}
+    return replace(judged, facts={**judged.facts, **arguments}) if "value" in judged.facts else judged
 
 
 def _look(gate: Gate) -> Steps[Finding]:
@@ -163,11 +161,11 @@ def _look(gate: Gate) -> Steps[Finding]:
 
 
 def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> Steps[Finding]:
-    """Find out whether an insight's newest value meets a condition now, and calculate it before where that is needed.
+    """Check whether an insight's newest value meets a condition now; calculate it first where needed.
 
     The calculation is that of a refresh, with its proof: cut by a gateway, it goes on in the background.
 
-    :param gate: what is asked.
+    :param gate: the condition.
     :param deadline: when to give up, in seconds since 1970.
     :param interval: the longest wait between two polls, in seconds.
     :param max_failures: how many polls may fail in a row.
@@ -203,15 +201,15 @@ def decide(gate: Gate, deadline: float, interval: float, max_failures: int) -> S
 
 def _needs_calculation(gate: Gate, answer: Timed[Insight], judged: _Judgement) -> bool:
     if isinstance(judged, Verdict) and judged.state == "failed" and failure_in(answer.value) is None:
-        return False  # no calculation makes another insight of it
+        return False  # a calculation would not change the kind of insight
     if gate.refresh == "force_blocking" or not isinstance(judged, list):
         return True
-    ends = moment(answer.value.get("cache_target_age"))  # PostHog itself would calculate it again behind that
+    ends = moment(answer.value.get("cache_target_age"))  # after this PostHog itself would calculate it again
     return ends is not None and answer.at is not None and ends <= answer.at
 
 
 def facts_of(insight: Insight) -> dict[str, Any]:
-    """Say which insight it is and from when: ``id``, ``short_id``, ``name``, ``last_refresh``.
+    """Return which insight it is and when it was calculated: ``id``, ``short_id``, ``name``, ``last_refresh``.
 
     :param insight: PostHog's answer.
     """
@@ -242,9 +240,9 @@ def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
 
     def call(number: int) -> Call[Timed[Insight]]:
         name = gate.query_id if calculates else None
-        asked = insights.retrieve(number, refresh=how, from_dashboard=gate.dashboard, client_query_id=name)
+        call_ = insights.retrieve(number, refresh=how, from_dashboard=gate.dashboard, client_query_id=name)
         # Sent again after its answer was lost, it would be calculated a second time beside the first.
-        return replace(timed(asked), repeatable=not calculates)
+        return replace(timed(call_), repeatable=not calculates)
 
     try:
         read = yield from insight_lookup.ask(gate.insight, call)
@@ -252,14 +250,14 @@ def _read(gate: Gate, how: Calculation | None) -> Steps[Timed[Insight]]:
         raise
     except PostHogError as error:
         if calculates and refresh.is_cut(error):
-            yield from refresh.cancel(gate.query_id)  # what goes on behind the cut would take the next one's place
+            yield from refresh.cancel(gate.query_id)  # left running, it would take the next one's slot
         raise
-    # A server, or what is before it, that does not tell the time must not make old numbers new.
+    # A server, or a gateway before it, that sends no time must not make old numbers look new.
     return replace(read, at=read.at or datetime.now(timezone.utc))
 
 
 def _judge(gate: Gate, answer: Timed[Insight]) -> _Judgement:
-    """Read the values out of an answer, or say why there can be none."""
+    """Return the values in an answer, or why there are none."""
     insight = answer.value
     away = insight_lookup.not_on(insight, gate.dashboard)
     if away is not None:
@@ -273,7 +271,7 @@ def _judge(gate: Gate, answer: Timed[Insight]) -> _Judgement:
         return Verdict("pending", "PostHog answered from its cache.")
     refreshed = moment(insight.get("last_refresh"))
     if gate.fresher_than is not None and (refreshed is None or refreshed <= gate.fresher_than):
-        when = "at no time that PostHog tells" if refreshed is None else f"at {refreshed:%Y-%m-%d %H:%M:%S} UTC"
+        when = "at an unknown time" if refreshed is None else f"at {refreshed:%Y-%m-%d %H:%M:%S} UTC"
         return _Old(f"It was calculated {when}, not after {gate.fresher_than:%Y-%m-%d %H:%M:%S} UTC.")
     try:
         made = readings(insight, gate.pick, answer.at)
@@ -322,8 +320,8 @@ def _of_failure(insight: Insight, reason: str) -> Verdict:
     status: Any = insight.get("query_status")
     status = status if isinstance(status, Mapping) else {}
     message = status.get("error_message")
-    if _NO_ROOM in (status.get("error_code"), message):
-        return Verdict("pending", f"PostHog has no room to calculate it now ({reason}).")
-    # PostHog gives no reason for what is its own fault.
+    if refresh.NO_ROOM in (status.get("error_code"), message):
+        return Verdict("pending", f"PostHog has no capacity to calculate it now ({reason}).")
+    # PostHog gives no reason for its own faults.
     final = bool(message or not status) and not _PASSING.search(reason)
     return Verdict("failed", f"it could not be calculated: {reason}", final=final)

@@ -8,8 +8,8 @@ r"""The language of conditions on an insight's number, such as ``> 100`` or ``ch
                 | [ "not" ] "between" number "and" number
     number      = digits with an optional sign, fraction and exponent, and an optional "%"
 
-``any`` and ``all`` are of several series. ``change`` is the value less the one before; with ``%`` behind the number it
-is that in percent of the one before. Both ends of ``between`` are in it.
+``any`` and ``all`` are for several series. ``change`` is the value minus the previous one; with ``%`` after the number
+it is in percent of the previous one. ``between`` includes both ends.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Condition:
     :param low: the number to compare with, or the lower end.
     :param high: the upper end; the same as ``low`` with an operator.
     :param subject: what of the reading is compared.
-    :param versus: what a change is from.
-    :param percent: whether the numbers are of percent.
+    :param versus: what a change is measured from.
+    :param percent: whether the numbers are percentages.
     :param quantifier: of several series: whether one has to meet it, or each; ``None`` if there is only one.
     """
 
@@ -89,7 +89,7 @@ class Condition:
         return f"{self.op} {self.low!r}{sign}"
 
     def holds(self, number: Number) -> bool:
-        """Tell whether a number meets it.
+        """Return whether a number meets it.
 
         :param number: the number.
         """
@@ -106,7 +106,7 @@ class Condition:
         if self.subject == "value":
             if self.percent and not reading.percent and reading.value is not None:
                 remedy = "Leave the % out, or write 'change'."
-                _refuse("compares with percent, and the insight's value is none of percent.", remedy)
+                _refuse("compares with percent, but the insight's value is not a percentage.", remedy)
             return reading.value
         return change(reading, self.versus, percent=self.subject == "change_percent")
 
@@ -131,9 +131,9 @@ def change(reading: Reading, versus: str = "point", *, percent: bool = False) ->
 
 @dataclass(frozen=True)
 class Judgement:
-    """What came of a condition.
+    """The outcome of a condition.
 
-    :param met: whether it is met; ``None`` if that is not known, for want of a number.
+    :param met: whether it is met; ``None`` if that is not known because a number is missing.
     :param text: why, with each number that decided.
     :param reading: the reading that decided.
     :param number: what of it was compared.
@@ -146,23 +146,26 @@ class Judgement:
 
 
 def judge(condition: Condition, readings: Sequence[Reading]) -> Judgement:
-    """Tell whether what an insight says meets a condition.
+    """Judge whether an insight's readings meet a condition.
 
     :param condition: the condition.
-    :param readings: of each series that is meant, at least one.
-    :raises PostHogSettingsError: if there are several and it does not say any or all, or none can have such a number.
+    :param readings: one for each selected series, at least one.
+    :raises PostHogSettingsError: if there are several and the condition says neither any nor all, or none can have such
+        a number.
     """
     if len(readings) > 1 and condition.quantifier is None:
         raise PostHogSettingsError(
             "condition",
-            f"is one for a single number, and {len(readings)} series are meant.",
+            f"is for a single number, but {len(readings)} series are selected.",
             f"Write 'any {condition}' or 'all {condition}', or series= with one of them.",
         )
     judged = [_one(condition, reading) for reading in readings]
-    deciding = next(each for wanted in _order(condition) for each in judged if each.met is wanted)
+    deciding = next(judgement for met in _order(condition) for judgement in judged if judgement.met is met)
     if len(readings) == 1:
         return deciding
-    return Judgement(deciding.met, "; ".join(each.text for each in judged[:10]), deciding.reading, deciding.number)
+    return Judgement(
+        deciding.met, "; ".join(judgement.text for judgement in judged[:10]), deciding.reading, deciding.number
+    )
 
 
 def _order(condition: Condition) -> tuple[bool | None, ...]:
@@ -199,23 +202,23 @@ def parse(text: object, *, field: str = "condition") -> Condition:
     :param text: such as ``> 100``, ``between 5 and 9``, ``any > 0``, ``change >= -20 %``,
         ``change_percent from previous period < 10``. A number alone is refused: it does not say which way.
     :param field: what an error calls the argument.
-    :raises PostHogSettingsError: if it is none.
+    :raises PostHogSettingsError: if it is not a condition.
     """
     shape = text.strip().replace("\N{MINUS SIGN}", "-").replace("\u00a0", " ") if isinstance(text, str) else ""
     match = _CONDITION.fullmatch(shape) if len(shape) <= _LONGEST else None
     if match is None:
-        _refuse(f"{str(text)[:60]!r} is none.", _EXAMPLES, field)
+        _refuse(f"is {str(text)[:60]!r}, which is not a condition.", _EXAMPLES, field)
     part = match.groupdict()
     low = _number(part["number"] if part["op"] else part["low"], text, field)
     high = low if part["op"] else _number(part["high"], text, field)
     percent = bool(part["sign"] or part["low_sign"] or part["high_sign"])
     subject = (part["subject"] or "value").lower()
     if not part["op"] and bool(part["low_sign"]) is not bool(part["high_sign"]):
-        _refuse(f"{str(text)[:60]!r} has one end in percent, and one not.", "Write % behind both, or neither.", field)
+        _refuse(f"is {str(text)[:60]!r}, with only one end in percent.", "Write % behind both, or neither.", field)
     if low > high:
-        _refuse(f"{str(text)[:60]!r} has its ends in the wrong order.", "Write the smaller one first.", field)
+        _refuse(f"is {str(text)[:60]!r}, with its ends in the wrong order.", "Write the smaller one first.", field)
     if part["versus"] and subject == "value":
-        _refuse(f"{str(text)[:60]!r} is not a change.", "Write 'change from previous ...'.", field)
+        _refuse(f"is {str(text)[:60]!r}, which is not a change.", "Write 'change from previous ...'.", field)
     if subject != "value":
         percent = percent or subject == "change_percent"
         subject = "change_percent" if percent else "change"
@@ -241,7 +244,7 @@ def _number(text: str, whole: object, field: str) -> Number:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        _refuse(f"{str(whole)[:60]!r} has no number.", _EXAMPLES, field)
+        _refuse(f"is {str(whole)[:60]!r}, which has no number.", _EXAMPLES, field)
     return (
         int(plain)
         if re.fullmatch(r"[+-]?\d+", plain)
@@ -252,7 +255,7 @@ def _number(text: str, whole: object, field: str) -> Number:
 
 
 def shown(number: Number) -> str:
-    """Write a number for a reader: whole ones without a fraction, others with as many digits as tell.
+    """Format a number for people: whole ones without a fraction, others with all significant digits.
 
     :param number: the number.
     """

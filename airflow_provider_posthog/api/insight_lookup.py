@@ -1,4 +1,4 @@
-"""Finding a saved insight by what a user has of it: its number, its short id, or what a task handed on."""
+"""Look up a saved insight by its number, its short id, or a task's result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBER = re.compile("[1-9][0-9]{0,17}")
 def find(insight: object) -> Steps[Insight]:
     """Find a saved insight; nothing is calculated.
 
-    :param insight: its number, its short id, or what a task handed on: a mapping with its ``id``.
+    :param insight: its number, its short id, or a task's result: a mapping with its ``id``.
     :raises PostHogSettingsError: if it is none of these, or the project has no such insight that the key may see.
     """
     text = key_of(insight)
@@ -54,12 +54,12 @@ def ask(insight: object, make: Callable[[int], Call[T]]) -> Steps[T]:
 
 
 def dashboard_of(insight: object, from_dashboard: object = None) -> int | None:
-    """Tell on which dashboard an insight is meant, without asking PostHog; ``None`` for the bare insight.
+    """Return the dashboard on which an insight is meant, without asking PostHog; ``None`` for the bare insight.
 
-    What a refresh returned of an insight on a dashboard means its numbers there, and not those of the bare insight.
+    The result of a refresh on a dashboard refers to the insight's numbers there, not to those of the bare insight.
 
     :param insight: as for :func:`find`.
-    :param from_dashboard: the task's own argument, which counts more: a dashboard's number.
+    :param from_dashboard: the task's own argument, which takes precedence: a dashboard's number.
     :raises PostHogSettingsError: if it is not a number.
     """
     if from_dashboard in (None, ""):
@@ -68,16 +68,18 @@ def dashboard_of(insight: object, from_dashboard: object = None) -> int | None:
         return None
     text = str(from_dashboard).strip()
     if isinstance(from_dashboard, bool) or not _NUMBER.fullmatch(text):
-        raise PostHogSettingsError("from_dashboard", f"{text[:60]!r} is not a number.", "Write the dashboard's id.")
+        raise PostHogSettingsError(
+            "from_dashboard", f"is {text[:60]!r}, which is not a number.", "Write the dashboard's id."
+        )
     return int(text)
 
 
 def not_on(insight: Insight, dashboard: int | None) -> str | None:
-    """Tell that an insight is not on a dashboard: PostHog then ignores the wanted, and answers for the bare one.
+    """Return why an insight is not on a dashboard: PostHog then ignores the dashboard and answers for the bare insight.
 
-    :param insight: PostHog's answer. Newer servers say ``dashboard_tiles`` only, older ones ``dashboards``.
+    :param insight: PostHog's answer. Newer servers send ``dashboard_tiles`` only, older ones ``dashboards``.
     :param dashboard: the dashboard; ``None`` for none.
-    :returns: what is wrong, said of the insight; ``None`` if it is there, or the server does not tell.
+    :returns: what is wrong, with the insight as "it"; ``None`` if it is there, or the server does not say.
     """
     answer: Mapping[str, Any] = insight
     tiles, numbers = answer.get("dashboard_tiles"), answer.get("dashboards")
@@ -89,18 +91,18 @@ def not_on(insight: Insight, dashboard: int | None) -> str | None:
             shown.add(tile.get("dashboard_id"))
     if dashboard in shown:
         return None
-    return f"it is not on dashboard {dashboard}, or the key may not see that"
+    return f"it is not on dashboard {dashboard}, or the key cannot see that"
 
 
 def _by_short_id(text: str) -> Steps[Insight]:
     # Servers before 2025 retrieve by number only; this filter finds short ids on all of them.
     page: insights.InsightPage = yield insights.list(short_id=text)
-    for each in page.get("results", []):
-        if each.get("short_id") == text:
-            return each
+    for insight in page.get("results", []):
+        if insight.get("short_id") == text:
+            return insight
     raise PostHogSettingsError(
         "insight",
-        f"the project has no insight {text!r} that this key may see.",
+        f"is {text!r}, and the project has no such insight that this key may see.",
         "Write its id, or the short id from its address (.../insights/<short id>).",
     )
 
@@ -113,7 +115,9 @@ def number_of(insight: Insight) -> int:
     """
     number = insight.get("id")
     if isinstance(number, bool) or not isinstance(number, int):
-        raise PostHogSettingsError("insight", "PostHog described it without its id.", "Check the connection's host.")
+        raise PostHogSettingsError(
+            "insight", "was described by PostHog without its id.", "Check the connection's host."
+        )
     return number
 
 
@@ -129,7 +133,7 @@ def key_of(insight: object) -> str:
     if isinstance(insight, bool) or not isinstance(insight, (int, str)) or not 0 < len(text) <= 64:
         raise PostHogSettingsError(
             "insight",
-            f"{text[:60]!r} is neither the id nor the short id of an insight.",
+            f"is {text[:60]!r}, which is neither the id nor the short id of an insight.",
             "Write its id, or the short id from its address (.../insights/<short id>), or refresh_insight.output.",
         )
     return text

@@ -1,7 +1,7 @@
-"""Which time an insight is about: intervals, and what PostHog's relative dates mean at a moment.
+"""The time range of an insight: its intervals, and what PostHog's relative dates mean at a moment.
 
 A point that was newest when PostHog calculated it need not be so any more: a later day has ended, or the range itself
-has moved on, as "Yesterday" does at midnight. :class:`Window` tells both, by the clock and in the zone of the project.
+has moved on, as "Yesterday" does at midnight. :class:`Window` detects both, in the project's time zone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.api.server_time import moment
 
-#: Where it is earliest on earth: if the project's time zone is not known, no point is taken for complete too soon.
+#: The zone where days end last: if the project's zone is not known, no point is taken for complete too soon.
 LAST_ZONE = timezone(timedelta(hours=-12))
 #: PostHog writes the end of a range as its last second, or microsecond.
 _LAST_MOMENT = timedelta(seconds=1)
@@ -41,7 +41,7 @@ def _months_later(start: datetime, months: int) -> datetime:
     return start.replace(year=count // 12, month=count % 12 + 1, day=1)
 
 
-#: From a local time at which an interval begins to the one at which the next begins.
+#: From the local time at which an interval begins to that at which the next one begins.
 STEPS: dict[str, Callable[[datetime], datetime]] = {
     "second": lambda start: start + timedelta(seconds=1),
     "minute": lambda start: start + timedelta(minutes=1),
@@ -55,7 +55,7 @@ STEPS: dict[str, Callable[[datetime], datetime]] = {
 
 
 def floor(local: datetime, interval: str, week_begins: int = 6) -> datetime:
-    """Return the local time at which the interval began that a local time is in.
+    """Return the local time at which the interval that contains a local time began.
 
     :param local: without a zone.
     :param interval: a key of :data:`STEPS`.
@@ -74,7 +74,7 @@ def floor(local: datetime, interval: str, week_begins: int = 6) -> datetime:
 
 
 def zone_of(name: object) -> tzinfo:
-    """Return a project's time zone; where it is not known, the one in which it is earliest.
+    """Return a project's time zone; if it is not known, the one in which days end last.
 
     :param name: its name, as PostHog has it.
     """
@@ -88,7 +88,7 @@ def zone_of(name: object) -> tzinfo:
 class _Way:
     """One of the ways in which a relative date may be read.
 
-    :param week_begins: on which day weeks begin, from 0 (Monday), which is the project's affair.
+    :param week_begins: on which day weeks begin, from 0 (Monday); a setting of the project.
     :param quarter_days: how many days a quarter has; 0 for three months. Servers differ.
     :param exact: whether the time of day is kept.
     """
@@ -100,7 +100,7 @@ class _Way:
 
 @dataclass(frozen=True)
 class Window:
-    """The time that an insight is about, as its query says.
+    """The time range of an insight, as its query states it.
 
     :param interval: a key of :data:`STEPS`.
     :param zone: the project's.
@@ -129,16 +129,16 @@ class Window:
         ran: Mapping[str, Any] | None = None,
         first: object = None,
     ) -> Window:
-        """Read it from an insight.
+        """Read the range from an insight.
 
         :param insight: PostHog's answer.
         :param query: its query, or its older ``filters``.
-        :param interval: by what its points are.
+        :param interval: the interval of its points.
         :param ran: the ``filter`` of a series, which older servers answer: the dates that were read.
         :param first: the date of one of its points, which tells where weeks begin.
         """
-        asked = query.get("dateRange")
-        dates: Mapping[str, Any] = asked if isinstance(asked, Mapping) else query
+        date_range = query.get("dateRange")
+        dates: Mapping[str, Any] = date_range if isinstance(date_range, Mapping) else query
         resolved = insight.get("resolved_date_range")
         resolved = resolved if isinstance(resolved, Mapping) else ran or {}
         begun, ended = (dates.get(name) for name in ("date_from", "date_to"))
@@ -174,25 +174,25 @@ class Window:
         return self.at(STEPS[self.interval](start))
 
     def end(self, now: datetime, way: _Way | None = None) -> datetime:
-        """Return the moment at which the range ends, if it is asked for at a moment; that itself, if that is not known.
+        """Return when the range ends, as seen from a moment; the moment itself, if that is not known.
 
         :param now: the moment.
-        :param way: how dates are read that servers and projects read in several ways; the earliest end by default.
+        :param way: how to read dates that servers and projects read differently; by default the earliest end.
         """
         ways = (way,) if way else self._ways(self.date_to)
-        ends = [self._bound(self.date_to, now, each, is_end=True) for each in ways]
+        ends = [self._bound(self.date_to, now, reading, is_end=True) for reading in ways]
         return min((end for end in ends if end is not None), default=now)
 
     def start(self, now: datetime) -> datetime | None:
-        """Return the moment at which the range begins, if it is asked for at a moment; ``None`` if that is not known.
+        """Return when the range begins, as seen from a moment; ``None`` if that is not known.
 
-        :param now: the moment. Of several ways to read it, it is the latest beginning.
+        :param now: the moment. Of several readings, the latest beginning counts.
         """
         bounds = [self._bound(self.date_from, now, way, is_end=False) for way in self._ways(self.date_from)]
         return max((start for start in bounds if start is not None), default=None)
 
     def whole(self, start: datetime, calculated: datetime) -> bool:
-        """Tell whether a point is of a whole interval: one that had ended, and that no end of the range cuts.
+        """Return whether a point covers a whole interval: it had ended, and the range does not cut it.
 
         :param start: when it begins, by the local clock.
         :param calculated: when PostHog calculated it.
@@ -207,7 +207,7 @@ class Window:
         return self.ends(start) <= calculated
 
     def stale(self, calculated: datetime, now: datetime) -> bool:
-        """Tell whether an interval of the range has ended that was not over when the result was calculated.
+        """Return whether another interval of the range has ended since the result was calculated.
 
         :param calculated: when it was.
         :param now: the server's time.
@@ -223,7 +223,7 @@ class Window:
         return self.at(floor(self.local(until), self.interval, self.week_begins)) > before
 
     def moved(self, calculated: datetime, now: datetime) -> bool:
-        """Tell whether the range itself has moved on since a result was calculated, so far as its dates tell.
+        """Return whether the range itself has moved on since a result was calculated, as far as its dates show.
 
         :param calculated: when it was.
         :param now: the server's time.
@@ -234,7 +234,7 @@ class Window:
         return then != today and then < calculated and today < now
 
     def _is_as_resolved(self, calculated: datetime) -> bool:
-        """Tell whether the dates are those that PostHog has read: a dashboard may have replaced them."""
+        """Return whether PostHog used these dates: a dashboard may have replaced them."""
         last, expected = self.resolved[1], self.end(calculated)
         if last is None or (last >= calculated and expected >= calculated):
             return True
@@ -288,7 +288,7 @@ class Window:
 
 
 def _begun(day: datetime, *, is_end: bool) -> datetime:
-    """Return the edge of a range that a day stands for: as an end the day is in it."""
+    """Return the edge of a range that a day stands for: an end includes the day."""
     return day + timedelta(days=1) if is_end else day
 
 

@@ -1,4 +1,4 @@
-"""What is read of a series: its newest complete point, or its total; and which series is meant."""
+"""Readings of a series: its newest complete point, or its total; and which series is selected."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn
 from airflow_provider_posthog.api.insight_ranges import STEPS, Window
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 _NUMERIC_TYPE = re.compile(r"\b(U?Int\d|Float\d|Decimal)")
@@ -27,13 +28,13 @@ BREAKDOWN_WORDS = {
     "$$_posthog_breakdown_other_$$": "Other (i.e. all remaining values)",
 }
 _NO_DATES = "Take a trend by hour, day, week, month or quarter, or an SQL insight."
-#: What an error says of an insight that has no such number.
+#: The remedy for an insight that has no such number.
 KINDS = "Take a trend, a lifecycle, a funnel of steps, a retention or an SQL insight."
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What an insight says.
+    """A number of an insight, and where it comes from.
 
     :param value: the number; ``None`` if there is none yet.
     :param date: the point's beginning, in the project's time, as PostHog writes it; ``None`` where it has none.
@@ -43,7 +44,7 @@ class Reading:
     :param previous: the number of the point before; ``None`` if there is none.
     :param previous_date: the beginning of that.
     :param period: the number at the same place of the period before, where the insight compares two.
-    :param percent: whether the number is one of percent.
+    :param percent: whether the number is a percentage.
     """
 
     value: Number | None
@@ -59,7 +60,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Pick:
-    """Which number of an insight is meant.
+    """Which number of an insight to read.
 
     :param series: of a trend or lifecycle, and of the parts of a breakdown: its number, from 0, its name, several of
         these, or ``None`` for all.
@@ -85,7 +86,7 @@ def number(value: object, kind: str = "") -> Number | None:
 
     :param value: from JSON.
     :param kind: ClickHouse's type of it, if known: decimals and large integers come as text.
-    :raises PostHogSettingsError: if it is anything else. The text does not show the value, which may be personal.
+    :raises PostHogSettingsError: if it is anything else. The message does not show the value, which may be personal.
     """
     if isinstance(value, str) and _NUMERIC_TYPE.search(kind):
         try:
@@ -100,22 +101,22 @@ def number(value: object, kind: str = "") -> Number | None:
         return value if math.isfinite(value) else None
     refuse(
         "insight",
-        f"its value is not a number but {clean(kind) or type(value).__name__}.",
+        f"has a value that is not a number but {clean(kind) or type(value).__name__}.",
         "Let the query's column be a number, such as count().",
     )
 
 
 def chosen(result: object, wanted: Series) -> list[Mapping[str, Any]] | Reading:
-    """Choose the series that are meant; what a comparison adds for the period before is none.
+    """Choose the selected series; those that a comparison adds for the previous period do not count.
 
-    Each is returned with that, where it is compared, as ``period_before``.
+    Each is returned with its previous period, if the insight compares, as ``period_before``.
 
     :param result: the insight's result.
     :param wanted: as :attr:`Pick.series`.
-    :raises PostHogSettingsError: if one is not there, or not clear.
+    :raises PostHogSettingsError: if one does not exist, or is ambiguous.
     """
     if not isinstance(result, list) or not all(isinstance(item, dict) for item in result):
-        refuse("insight", "PostHog's answer is not a list of series.", KINDS)
+        refuse("insight", "is not answered with a list of series.", KINDS)
     current = [item for item in result if item.get("compare_label") != "previous"]
     before = {_identity(item): item for item in result if item.get("compare_label") == "previous"}
     current = [{**item, "period_before": before.get(_identity(item))} for item in current]
@@ -123,10 +124,10 @@ def chosen(result: object, wanted: Series) -> list[Mapping[str, Any]] | Reading:
         return Reading(None, reason="the trend has no series with data")
     if wanted is None:
         return current
-    several = [wanted] if isinstance(wanted, (int, str)) else list(wanted)
-    series = [_one(current, each) for each in several]
-    missing = next((each for each in series if isinstance(each, Reading)), None)
-    return missing or [each for each in series if not isinstance(each, Reading)]
+    names = [wanted] if isinstance(wanted, (int, str)) else list(wanted)
+    series = [_one(current, name) for name in names]
+    missing = next((item for item in series if isinstance(item, Reading)), None)
+    return missing or [item for item in series if not isinstance(item, Reading)]
 
 
 def _identity(item: Mapping[str, Any]) -> str:
@@ -142,17 +143,21 @@ def _one(current: Sequence[Mapping[str, Any]], wanted: int | str) -> Mapping[str
         return named[0]
     if named:
         remedy = "Give the series names of their own in PostHog, or write the series' number."
-        refuse("series", f"{len(named)} series are called {wanted!r}.", remedy)
+        refuse("series", f"is {wanted!r}, the name of {len(named)} series.", remedy)
     index = _index(wanted)
     if split:
         if index is None:
             return Reading(None, reason=f"the breakdown has no series {wanted!r} now", series=str(wanted))
         if len(current) > 1:
             remedy = "Write the name of one, as PostHog shows it; their order changes with their size."
-            refuse("series", f"a breakdown makes {len(current)} series of it.", remedy)
+            refuse("series", f"is needed by name: the breakdown makes {len(current)} series.", remedy)
     if index is None or not 0 <= index < len(current):
         known = ", ".join(repr(clean(item.get("label"))) for item in current)
-        refuse("series", f"{wanted!r} is not in the trend.", f"Write the number, from 0, or the name of one: {known}.")
+        refuse(
+            "series",
+            f"is {wanted!r}, which the trend does not have.",
+            f"Write the number, from 0, or the name of one: {known}.",
+        )
     return current[index]
 
 
@@ -187,12 +192,12 @@ def _index(wanted: int | str) -> int | None:
 
 
 def of_series(
-    insight: Insight, asked: Mapping[str, Any], item: Mapping[str, Any], at: datetime | None, *, named: bool
+    insight: Insight, query: Mapping[str, Any], item: Mapping[str, Any], at: datetime | None, *, named: bool
 ) -> Reading:
     """Read a series: its total, or its newest complete point.
 
     :param insight: PostHog's answer.
-    :param asked: its query, or its older ``filters``.
+    :param query: its query, or its older ``filters``.
     :param item: from :func:`chosen`.
     :param at: the server's time when it answered, if known.
     :param named: whether its name is returned.
@@ -203,17 +208,17 @@ def of_series(
     calculated = calculated_at(insight, at)
     before = item.get("period_before") or {}
     if "aggregated_value" in item and not item.get("data"):
-        window = Window.of(insight, asked, "day", ran=ran)
+        window = Window.of(insight, query, "day", ran=ran)
         if calculated is not None and at is not None and window.moved(calculated, at):
             return Reading(None, reason=_moved(calculated), stale=True, series=series)
         total = number(item["aggregated_value"])
         return Reading(
             total, reason="the trend has no total", series=series, period=number(before.get("aggregated_value"))
         )
-    days, data, interval = item.get("days"), item.get("data"), ran.get("interval") or asked.get("interval") or "day"
+    days, data, interval = item.get("days"), item.get("data"), ran.get("interval") or query.get("interval") or "day"
     if interval not in STEPS or not isinstance(days, list) or not isinstance(data, list) or len(days) != len(data):
-        refuse("insight", "it has no points in time.", _NO_DATES)
-    window = Window.of(insight, asked, interval, ran=ran, first=days[-1] if days else None)
+        refuse("insight", "has no points in time.", _NO_DATES)
+    window = Window.of(insight, query, interval, ran=ran, first=days[-1] if days else None)
     return replace(point(days, data, window, calculated, at, before.get("data")), series=series)
 
 
@@ -225,11 +230,11 @@ def point(
     at: datetime | None,
     before: object = None,
 ) -> Reading:
-    """Read the newest complete point of a row of them.
+    """Read the newest complete point of a series.
 
     :param days: when each begins, in the project's time.
     :param data: their numbers.
-    :param window: the time that they are of.
+    :param window: their time range.
     :param calculated: when PostHog calculated them.
     :param at: the server's time when it answered, if known.
     :param before: the numbers of the period before, in the same order.
@@ -258,18 +263,18 @@ def local_day(day: object, window: Window) -> datetime:
     """Read when a point begins, by the project's clock.
 
     :param day: as PostHog writes it.
-    :param window: knows the zone.
+    :param window: the range, with its time zone.
     :raises PostHogSettingsError: if it is not a date.
     """
     try:
-        start = datetime.fromisoformat(str(day).replace("Z", "+00:00"))
+        start = read_iso(str(day))
     except ValueError:
-        refuse("insight", "its points have no dates.", _NO_DATES)
+        refuse("insight", "has points without dates.", _NO_DATES)
     return start if start.tzinfo is None else window.local(start)
 
 
 def calculated_at(insight: Insight, at: datetime | None) -> datetime | None:
-    """Return when a result was calculated; a time after the answer itself is not believed.
+    """Return when a result was calculated, but no time after the answer itself.
 
     :param insight: PostHog's answer.
     :param at: the server's time when it answered, if known.

@@ -1,4 +1,4 @@
-"""The numbers that an insight says now: of a trend the newest complete point, of SQL a cell, of a funnel a step."""
+"""The current numbers of an insight: a trend's newest complete point, a cell of SQL, a step of a funnel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Number", "Pick", "Reading", "kind_of", "newest", "number", "readings
 
 
 def newest(insight: Insight, series: int | str, at: datetime | None) -> Reading:
-    """Read an insight's newest value out of its result; as :func:`readings`, of one series.
+    """Return an insight's newest value; as :func:`readings`, of one series.
 
     :param insight: PostHog's answer, with its result.
     :param series: which series of a trend: its number, from 0, or its name.
@@ -37,7 +37,7 @@ def newest(insight: Insight, series: int | str, at: datetime | None) -> Reading:
 
 
 def readings(insight: Insight, pick: Pick, at: datetime | None) -> list[Reading]:
-    """Read an insight's newest values out of its result.
+    """Return an insight's newest values.
 
     Of a trend: the newest point whose interval had ended when PostHog calculated it, by PostHog's clock and in the
     project's time zone, and that the range does not cut. Of a trend shown as one total: that total, up to the time it
@@ -46,24 +46,24 @@ def readings(insight: Insight, pick: Pick, at: datetime | None) -> list[Reading]
     :param insight: PostHog's answer, with its result.
     :param pick: which of its numbers.
     :param at: the server's time when it answered, if known.
-    :returns: one for each series that is meant; one without a value if there is none now.
+    :returns: one for each selected series; one without a value if there is none now.
     :raises PostHogSettingsError: if there are no such numbers in an insight of this kind.
     """
     query = runnable_query(insight)
     kind = kind_of(insight)
     if kind == "HogQLQuery":
         return [insight_cells.cell(insight, pick)]
-    asked: Mapping[str, Any] = query or insight.get("filters") or {}
+    asked_query: Mapping[str, Any] = query or insight.get("filters") or {}
     if kind == "RetentionQuery":
-        return insight_cells.retention(insight, asked, pick, calculated_at(insight, at), at)
-    if kind == "FunnelsQuery" and not insight_cells.is_dated_funnel(asked):
-        return insight_cells.funnel(insight, asked, pick, calculated_at(insight, at), at)
+        return insight_cells.retention(insight, asked_query, pick, calculated_at(insight, at), at)
+    if kind == "FunnelsQuery" and not insight_cells.is_dated_funnel(asked_query):
+        return insight_cells.funnel(insight, asked_query, pick, calculated_at(insight, at), at)
     if kind not in ("TrendsQuery", "LifecycleQuery", "FunnelsQuery"):
-        refuse("insight", f"it is a {clean(kind)}.", KINDS)
+        refuse("insight", f"is a {clean(kind)}.", KINDS)
     series = chosen(insight.get("result"), pick.series)
     if isinstance(series, Reading):
         return [series]
-    made = [of_series(insight, asked, item, at, named=len(series) > 1 or pick.series is None) for item in series]
+    made = [of_series(insight, asked_query, item, at, named=len(series) > 1 or pick.series is None) for item in series]
     return [replace(reading, percent=True) for reading in made] if kind == "FunnelsQuery" else made
 
 

@@ -24,7 +24,7 @@ from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.queries import Refresh
 from airflow_provider_posthog.api.shapes import ActivityPage, Sharing
 
-#: Nodes that only say how a query is shown; the query itself is their ``source``.
+#: Nodes that only describe how a query is displayed; the query itself is their ``source``.
 _WRAPPERS = frozenset({"InsightVizNode", "DataVisualizationNode", "DataTableNode"})
 _READ = ("insight:read",)
 _WRITE = ("insight:write",)
@@ -34,7 +34,7 @@ CALCULATION_SECONDS = 630.0
 
 
 class Insight(TypedDict, total=False):
-    """A saved insight; ``result`` only holds numbers if a refresh was asked for or a cache was warm."""
+    """A saved insight; ``result`` holds numbers only if a refresh was requested or the cache was warm."""
 
     id: int
     short_id: str
@@ -57,7 +57,7 @@ class InsightPage(TypedDict, total=False):
 
 
 class Analysis(TypedDict, total=False):
-    """What PostHog says of an insight, as text."""
+    """PostHog's description of an insight, as text."""
 
     result: str
 
@@ -112,7 +112,7 @@ def retrieve(
     variables_override: Object | None = None,
     client_query_id: Text | None = None,
 ) -> Call[Insight]:
-    """Retrieve an insight; as it is saved, without calculating anything, unless ``refresh`` is given.
+    """Retrieve an insight as it is saved; nothing is calculated unless ``refresh`` is given.
 
     With ``refresh``, newer servers answer 200 also for a query that failed, and say so in ``query_status``.
 
@@ -122,7 +122,7 @@ def retrieve(
     :param filters_override: filters in place of its own, as PostHog's ``filters``; with a cache of their own.
     :param variables_override: by the variable's id, each with ``code_name``, ``variableId`` and ``value``; with a cache
         of their own.
-    :param client_query_id: a name for the calculation, to ask for it and to cancel it by.
+    :param client_query_id: a name by which the calculation can be polled and cancelled.
     """
     query = {
         "refresh": refresh,
@@ -328,7 +328,7 @@ def post_trend(filters: Object) -> Call[Trend]:
 
 
 def unwrap(node: object) -> dict[str, Any] | None:
-    """Return the runnable query in a node, without the nodes round it that only say how it is shown.
+    """Return the runnable query in a node, without the nodes around it that only describe how it is displayed.
 
     :param node: a query node.
     :returns: the runnable node, or ``None`` if there is none in it.
@@ -341,7 +341,7 @@ def unwrap(node: object) -> dict[str, Any] | None:
 def runnable_query(insight: Insight) -> dict[str, Any] | None:
     """Return the query that an insight runs.
 
-    A CSV export of an insight must carry it as ``source``: PostHog's own look at the insight fails for tables.
+    A CSV export of an insight must carry it as ``source``: PostHog's own export of the insight fails for tables.
 
     :param insight: the saved insight.
     :returns: a runnable node, or ``None`` for an insight that only has legacy ``filters``.

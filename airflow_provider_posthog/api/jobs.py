@@ -1,7 +1,7 @@
-"""Remote jobs: what differs between an export, a query and the jobs to come, and how any of them is watched.
+"""Remote jobs: what differs between an export, a query and other jobs, and how any of them is watched.
 
-:class:`Watch` is the whole policy of polling, without a clock or a socket: the worker's loop and the trigger's loop
-both only ask PostHog, tell the watch what came, and wait as long as it says.
+:class:`Watch` is the whole polling policy, without a clock or a socket: the worker's loop and the trigger's loop only
+ask PostHog, pass the answer to the watch, and wait as long as it says.
 """
 
 from __future__ import annotations
@@ -38,28 +38,30 @@ OUTCOMES: frozenset[str] = frozenset({"succeeded", "failed", "gone", "timeout", 
 
 #: How many polls in a row may fail before a job is given up as unreachable.
 MAX_POLL_FAILURES = 10
-#: Seconds for which a failure that PostHog may still mend has to stand: its first two retries come after 30 and 60 s.
+#: Seconds for which a failure that PostHog may still repair has to last: its first two retries come after 30 and 60 s.
 FAILURE_GRACE = 100.0
 #: Seconds of an operator's first wait, and by what factor its waits grow towards ``poll_interval``.
 FIRST_WAIT = 1.0
 GROWTH = 1.5
-#: Seconds that a look has at the least, be it begun at the deadline, and a check, which may take several calls.
+#: The least seconds for a poll, even one begun at the deadline, and for a check, which may take several calls.
 LAST_LOOK = 5.0
 LAST_CHECK = 30.0
-#: Seconds for which a look at the deadline that the rate limits refuse is put off, once.
+#: Seconds for which a poll at the deadline is postponed, once, if the rate limits refuse it.
 LAST_TURN = 60.0
-#: Seconds in which a job has to be cancelled, by a task that is itself out of time.
+#: Seconds between polls for a job when the answer to its creation was lost.
+LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Seconds for cancelling a job, by a task that is itself out of time.
 CANCEL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Listing:
-    """How one list of PostHog's answers for many jobs of a kind.
+    """A list of PostHog's that reports on many jobs of a kind.
 
     :param page: makes the call of a page, newest first, from an offset and the number of rows.
-    :param rows: picks what a page tells of some ids, each as ``judge`` of the kind reads it.
-    :param tells_all: whether that says how a job ended; otherwise only that it goes on.
-    :param least: from how many jobs on a list is the cheaper way.
+    :param rows: picks the rows of some ids from a page, each as ``judge`` of the kind reads it.
+    :param tells_all: whether a row shows how a job ended; otherwise only that it is running.
+    :param least: from how many jobs on a list is cheaper.
     """
 
     page: Callable[[int, int], Call[Any]]
@@ -70,11 +72,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Asking:
-    """How one question answers for many jobs of a kind, and for exactly those.
+    """A query that reports on many jobs of a kind, and on exactly those.
 
-    :param steps: asks, from their ids, how patient to be, and the server's address; says what PostHog tells of those
-        that it tells of at all, each as ``judge`` of the kind reads it.
-    :param least: from how many jobs on it is the cheaper way.
+    :param steps: asks, given their ids, how patient to be, and the server's address; returns a row for each job that
+        PostHog reports on, as ``judge`` of the kind reads it.
+    :param least: from how many jobs on it is cheaper.
     """
 
     steps: Callable[[Collection[str], RetryPolicy, str], Steps[Mapping[str, Mapping[str, Any]]]]
@@ -94,8 +96,8 @@ class JobKind:
     :param judge: reads what that call brings.
     :param cancel: makes the call that ends the job, or ``None`` where PostHog offers none.
     :param brings_result: whether the answer holds the whole result, once the job has ended.
-    :param cancels: makes the calls that end the job with this id, where the kind does not say so alone.
-    :param listing: what answers for many of them; ``None`` where PostHog has nothing that does.
+    :param cancels: makes the calls that end the job with this id, where they depend on the id.
+    :param listing: what reports on many of them; ``None`` where PostHog has nothing that does.
     :param facts: what a task needs to know of a job that has succeeded: small, JSON, without personal data. It is in
         the trigger's event.
     """
@@ -110,14 +112,14 @@ class JobKind:
     facts: Callable[[Mapping[str, Any]], dict[str, Any]] = _no_facts
 
     def poll(self, job_id: str) -> Call[Any]:
-        """Make the call that asks how far the job is; what else it brings is not kept.
+        """Make the call that polls the job; its answer is limited in size.
 
         :param job_id: the job's id.
         """
         return replace(self.status(job_id), max_bytes=STATUS_BYTES)
 
     def cancelling(self, job_id: str) -> Sequence[Call[Any]]:
-        """Make the calls that end a job; none if PostHog cannot.
+        """Make the calls that cancel a job; none if PostHog cannot.
 
         :param job_id: the job's id.
         """
@@ -126,9 +128,9 @@ class JobKind:
         return () if self.cancel is None else (self.cancel(job_id),)
 
     def of_error(self, error: PostHogError) -> Verdict | PostHogError:
-        """Say what the error of a poll tells of the job: one that brings its result has ended if that is large.
+        """Return what the error of a poll means: a job whose answer is too large has ended, as it holds the result.
 
-        The task reads it whole, and so proves it; a triggerer has no room for it.
+        The task reads it whole, and so proves it; it does not fit into the triggerer's memory.
 
         :param error: the error.
         """
@@ -195,7 +197,7 @@ class Ended:
     """The watch is over.
 
     :param outcome: ``succeeded``; ``failed`` and ``gone`` (PostHog says so); ``timeout`` (the deadline passed);
-        ``unreachable`` (too many polls failed in a row); ``refused`` (the key may not ask).
+        ``unreachable`` (too many polls failed in a row); ``refused`` (the key is not allowed to ask).
     :param reason: why, fit for a log.
     """
 
@@ -204,15 +206,15 @@ class Ended:
 
 
 class Watch:
-    """Decides, poll by poll, how a job's watching goes on.
+    """Decides, poll by poll, whether to go on watching a job.
 
     :param deadline: when to give up, in seconds of the clock that ``now`` is read from.
     :param interval: the longest wait between two polls, in seconds.
     :param first: the first wait, in seconds.
     :param growth: by what factor the waits grow towards ``interval``.
     :param max_failures: how many polls in a row may fail; one that works resets the count.
-    :param grace: seconds for which a failure that PostHog may still mend has to stand.
-    :param last_turn: seconds for which a look at the deadline may be put off, once, if the rate limits refuse it.
+    :param grace: seconds for which a failure that PostHog may still repair has to last.
+    :param last_turn: seconds for which a poll at the deadline may be postponed, once, if the rate limits refuse it.
     """
 
     def __init__(
@@ -236,18 +238,18 @@ class Watch:
         self._failures = 0
         self._failing_since: float | None = None
 
-    def observe(self, seen: Verdict | PostHogError, now: float) -> Again | Ended:
-        """Take what a poll brought, and say what to do.
+    def observe(self, observed: Verdict | PostHogError, now: float) -> Again | Ended:
+        """Take the outcome of a poll, and return what to do.
 
-        :param seen: the verdict on the job's status, or the error of the poll.
+        :param observed: the verdict on the job's status, or the error of the poll.
         :param now: the time.
         """
-        ended = self._on_error(seen) if isinstance(seen, PostHogError) else self._on_verdict(seen, now)
+        ended = self._on_error(observed) if isinstance(observed, PostHogError) else self._on_verdict(observed, now)
         if ended is not None:
             return ended
         if now >= self._deadline:
-            return self._at_deadline(seen)
-        return Again(max(0.0, min(self._next_wait(seen), self._deadline - now)))
+            return self._at_deadline(observed)
+        return Again(max(0.0, min(self._next_wait(observed), self._deadline - now)))
 
     def _on_verdict(self, verdict: Verdict, now: float) -> Ended | None:
         self._failures = 0
@@ -264,7 +266,7 @@ class Watch:
 
     def _on_error(self, error: PostHogError) -> Ended | None:
         if isinstance(error, PostHogRateLimitError):
-            return None  # the server is well, and the wait has an end: the deadline's
+            return None  # the server is healthy, and the deadline ends the wait
         if isinstance(error, PostHogNotFoundError):
             return Ended("gone", str(error))
         passing = isinstance(error, PostHogAPIError) and error.status in RETRYABLE_STATUSES
@@ -273,19 +275,19 @@ class Watch:
             return Ended("unreachable", str(error)) if self._failures >= self._max_failures else None
         return Ended("refused", str(error))
 
-    def _next_wait(self, seen: Verdict | PostHogError) -> float:
-        if isinstance(seen, PostHogError):
-            # A server in trouble is not asked sooner than need be, and the budget of failures lasts that much longer.
-            asked = seen.retry_after if isinstance(seen, PostHogAPIError) else None
-            return max(self._interval, asked or 0.0)
+    def _next_wait(self, observed: Verdict | PostHogError) -> float:
+        if isinstance(observed, PostHogError):
+            # A server in trouble is not polled sooner than necessary, so that the budget of failures lasts longer.
+            retry_in = observed.retry_after if isinstance(observed, PostHogAPIError) else None
+            return max(self._interval, retry_in or 0.0)
         wait, self._wait = self._wait, min(self._wait * self._growth, self._interval)
         return wait * random.uniform(0.9, 1.0)  # noqa: S311 - spreads the polls of tasks that started together
 
-    def _at_deadline(self, seen: Verdict | PostHogError) -> Again | Ended:
-        wait = seen.retry_after if isinstance(seen, PostHogRateLimitError) else None
-        if wait is not None and 0 < wait <= self._last_turn:  # nobody has looked
+    def _at_deadline(self, observed: Verdict | PostHogError) -> Again | Ended:
+        wait = observed.retry_after if isinstance(observed, PostHogRateLimitError) else None
+        if wait is not None and 0 < wait <= self._last_turn:  # PostHog was not asked
             self._last_turn = 0.0
             return Again(wait)
-        if isinstance(seen, PostHogError):
-            return Ended("timeout", str(seen))
-        return Ended("timeout", seen.reason or "When it was last asked, PostHog called it pending.")
+        if isinstance(observed, PostHogError):
+            return Ended("timeout", str(observed))
+        return Ended("timeout", observed.reason or "At the last poll PostHog called it pending.")

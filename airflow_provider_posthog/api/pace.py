@@ -1,9 +1,9 @@
-"""The pace of polls: how soon the next look may go, so that an hour's calls last for the hour.
+"""The pace of polls: how soon the next one may go, so that an hour's calls last for the hour.
 
-Whoever polls as fast as the minute allows has used up the hour after ten minutes, and is blind for the other fifty.
-So all polls of a process to a project share one line: turns come evenly, at the rate that the hour and the minute still
-allow beside all other calls, and less a reserve. :class:`Pace` is the arithmetic, without a clock and without sleeping;
-:class:`Place` is what one call uses of it.
+A process that polls as fast as the minute allows has used up the hour after ten minutes, and is blind for the other
+fifty. So all polls of a process to a project share one queue: they go evenly, at the rate that the hour and the minute
+still allow beside all other calls, minus a reserve. :class:`Pace` is the arithmetic, without a clock and without
+sleeping; :class:`Place` is the place of one call in the queue.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from airflow_provider_posthog.api.settings import ClientSettings, Role
 #: The part of an hour's calls that may go at once, after a time without polls; and the least that polls get in an hour,
 #: however much others take.
 _BURST = 0.01
-#: Seconds for which a rate holds, as it takes some counting.
+#: Seconds for which a rate is kept, as calculating it takes time.
 _STEADY = 1.0
 _EARLY = 1e-6
 _MINUTE, _HOUR = MINUTE + MARGIN, HOUR + MARGIN
 
 
 class Pace:
-    """The line of all that polls in one class of endpoints. Safe to use from threads and event loops alike.
+    """The queue of all polls in one class of endpoints. Safe to use from threads and event loops alike.
 
     Times are seconds of any one clock that does not go back.
 
     :param bucket: the bucket.
     :param share: the part of PostHog's limits that may be used up, in (0, 1].
-    :param left: tells how many calls may still go within the minute and the hour that end at a time.
+    :param left: returns how many calls may still go within the minute and the hour that end at a time.
     """
 
     def __init__(self, bucket: Bucket, share: float, left: Callable[[float], tuple[int, int]]) -> None:
@@ -54,14 +54,14 @@ class Pace:
         self._rate, self._rated_at = 0.0, -math.inf
 
     def join(self) -> int:
-        """Stand in line; returns the ticket."""
+        """Join the queue; return the ticket."""
         with self._lock:
             self._tickets += 1
             self._line.append(self._tickets)
             return self._tickets
 
     def leave(self, ticket: int) -> None:
-        """Leave the line, without having gone.
+        """Leave the queue without having polled.
 
         :param ticket: the ticket.
         """
@@ -71,7 +71,7 @@ class Pace:
                 del self._line[place]
 
     def wait(self, ticket: int, now: float) -> float:
-        """Return how many seconds away a turn is, as far as is known; 0: it has come, and the ticket is used up.
+        """Return for how many seconds to wait, as far as is known; 0: the poll may go, and the ticket is used up.
 
         :param ticket: the ticket.
         :param now: the time.
@@ -104,7 +104,7 @@ class Pace:
         return self._rate
 
     def _find_rate(self, now: float) -> float:
-        """Share out what all others leave: what they took in the last hour, they will take in the next."""
+        """Return the rate that other calls leave, assuming that they send as many in the next hour as in the last."""
         while self._sent and self._sent[0] <= now - _HOUR:
             self._sent.popleft()
         in_minute = sum(sent > now - _MINUTE for sent in self._sent)
@@ -115,9 +115,9 @@ class Pace:
 
 
 class Place:
-    """The place of one call in the line.
+    """The place of one call in the queue.
 
-    :param pace: the line.
+    :param pace: the queue.
     """
 
     def __init__(self, pace: Pace) -> None:
@@ -125,11 +125,11 @@ class Place:
         self._ticket = pace.join()
 
     def wait(self) -> float:
-        """Return how many seconds away its turn is, as far as is known; 0: it has come."""
+        """Return for how many seconds to wait, as far as is known; 0: the poll may go."""
         return self._pace.wait(self._ticket, time.monotonic())
 
     def leave(self) -> None:
-        """Give the place up, without having gone."""
+        """Give up the place without having polled."""
         self._pace.leave(self._ticket)
 
 
@@ -138,7 +138,7 @@ _lock = threading.Lock()
 
 
 def place_of(settings: ClientSettings, bucket: Bucket, *, role: Role = "worker") -> Place | None:
-    """Return a place in the line of all polls of this process to a project, or ``None`` where there is none.
+    """Return a place in the queue of all polls of this process to a project, or ``None`` if no budget is kept.
 
     :param settings: where the project is, and which share of its limits may be used.
     :param bucket: the call's bucket.

@@ -1,9 +1,10 @@
-"""Reads a list to its end, page by page, without sockets: what to ask next, and which items are new.
+"""Read a list to its end, page by page, without sockets: what to request next, and which items are new.
 
 PostHog's lists change while they are read. With ``limit`` and ``offset`` a deletion moves everything behind it one
-place forward, over the edge of the page that was just read. So each page is asked for with an overlap to the one
-before: an item that was seen already must be in it, and if none is, more was deleted than the overlap holds, and it is
-asked for again from further back. What was there all the time comes exactly once. (Pages of one item cannot overlap.)
+place forward, over the edge of the page that was just read. So each page is requested with an overlap to the one
+before: it must contain an item that was read already. If it does not, more was deleted than the overlap holds, and the
+page is requested again from further back. An item that stays in the list comes exactly once. (Pages of one item cannot
+overlap.)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from airflow_provider_posthog.exceptions import (
     clean,
 )
 
-#: How many pages in a row may bring nothing new before a list is taken for one that goes round in circles.
+#: How many pages in a row may hold nothing new before a list is taken to repeat without end.
 MAX_BARREN_PAGES = 20
 _DEFAULT_LIMIT = 100
 
@@ -39,10 +40,10 @@ class Pages:
 
     def __init__(self, call: Call[Any], settings: ClientSettings, max_items: int | None = None) -> None:
         if call.paging == "none":
-            raise PostHogSettingsError("call", f"{call.name} has no pages.", "Send it with send().")
+            raise PostHogSettingsError("call", f"is {call.name}, which has no pages.", "Send it with send().")
         if max_items is not None and max_items < 1:
             raise PostHogSettingsError(
-                "max_items", f"{max_items} is not a number of items.", "Write 1 or more, or None."
+                "max_items", f"is {max_items}, which is less than 1.", "Write 1 or more, or None."
             )
         self._first = call
         self._settings = settings
@@ -81,11 +82,11 @@ class Pages:
     def _within_limit(self, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._left is None:
             return new
-        kept = new[: self._left]
-        self._left -= len(kept)
+        within = new[: self._left]
+        self._left -= len(within)
         if self._left == 0:
             self.next = None
-        return kept
+        return within
 
     def _go_on(self, address: object) -> None:
         self._back = self._wanted_overlap
@@ -96,7 +97,7 @@ class Pages:
             raise self._circle(f"{self._barren} pages in a row brought nothing new")
         query = self._checked(address)
         if self._first.paging == "offset":
-            # The server's own count, not ours: a page may be shorter than what it stands for.
+            # Use the server's own count: a page may be shorter than its limit.
             after = _int(query.get("offset", [None])[0])
             if after <= self._offset:
                 raise self._circle("the next page is no further on")
@@ -127,7 +128,7 @@ class Pages:
         try:
             parts = urlsplit(address)
         except ValueError:
-            raise PostHogTransportError(f"{self._first.name}: the next page has no address that can be read") from None
+            raise PostHogTransportError(f"{self._first.name}: the address of the next page cannot be read") from None
         mine = urlsplit(self._settings.base_url).hostname
         if parts.hostname is not None and parts.hostname != mine:
             raise PostHogTransportError(
@@ -146,7 +147,7 @@ def _int(value: object) -> int:
 
 
 def _key(item: Mapping[str, Any]) -> int:
-    """Return what tells an item from others; a number, as a hundred thousand of them are kept."""
+    """Return a key that identifies an item; a number, as a hundred thousand of them are kept."""
     for name in ("uuid", "id", "group_key", "hash"):
         if item.get(name) not in (None, ""):
             return hash((name, str(item[name]), item.get("group_type_index")))

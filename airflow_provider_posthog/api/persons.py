@@ -32,7 +32,7 @@ MAX_PAGE = 1000
 MAX_BULK_DELETE = 1000
 #: The most ids of one look-up; PostHog leaves out what is beyond and says nothing.
 MAX_BATCH = 200
-#: Nobody is gone because an answer is not what was asked for.
+#: A malformed answer must not make persons look deleted.
 _BATCH = json_holding("results", dict)
 
 _READ = ("person:read",)
@@ -64,7 +64,7 @@ class PersonPage(TypedDict, total=False):
 
 
 class Persons(TypedDict, total=False):
-    """The persons found, by what was asked for; an id that nobody has is not there."""
+    """The persons, by the id that was requested; an id without a person is missing."""
 
     results: Mapping[str, Person]
 
@@ -154,7 +154,7 @@ def update(person_id: PersonId, properties: Object) -> Call[None]:
 def delete(
     person_id: PersonId, *, delete_events: bool = False, delete_recordings: bool = False, keep_person: bool = False
 ) -> Call[None]:
-    """Ask for the deletion of a person; :func:`bulk_delete` tells more of what became of it.
+    """Request the deletion of a person; :func:`bulk_delete` returns more about its outcome.
 
     PostHog takes each flag as given whatever its value (``delete_events=false`` deletes the events), so only true ones
     are sent. A second deletion answers 404: after an attempt whose answer was lost, that is no proof of anything.
@@ -177,7 +177,7 @@ def bulk_delete(
     delete_recordings: bool = False,
     keep_person: bool = False,
 ) -> Call[BulkDeletion]:
-    """Ask for the deletion of persons; 202 says that it was accepted, not that it was done. Unknown ids are no error.
+    """Request the deletion of persons; 202 means accepted, not done. Unknown ids are no error.
 
     Not repeated when its outcome is unknown: persons who are gone already are ``persons_found: 0`` the second time,
     like mistyped ones, and recordings that PostHog failed to queue after it had deleted the person (500) would look
@@ -193,7 +193,9 @@ def bulk_delete(
     :raises PostHogSettingsError: if both kinds of ids are given, or none.
     """
     if (ids is None) == (distinct_ids is None):
-        raise PostHogSettingsError("ids", "exactly one of ids and distinct_ids is needed.", "Write one of them.")
+        raise PostHogSettingsError(
+            "ids", "is needed, or distinct_ids in its place, but not both.", "Write one of them."
+        )
     body: dict[str, Any] = {"ids": [*ids]} if ids is not None else {"distinct_ids": [*(distinct_ids or ())]}
     flags = {"delete_events": delete_events, "delete_recordings": delete_recordings, "keep_person": keep_person}
     body.update({name: True for name, on in flags.items() if on})
@@ -246,8 +248,8 @@ def deletion_status(
 ) -> Call[DeletionStatusPage]:
     """List the queued deletions of events, newest first; not those of persons or recordings.
 
-    Someone who is not there was never queued, which is no proof of deletion. Servers before December 2025 answer 400:
-    that is how they can be told before anything is deleted.
+    A person who is not listed was never queued, which is no proof of deletion. Servers before December 2025 answer 400:
+    so they can be recognized before anything is deleted.
 
     :param person_uuid: only this person's.
     :param status: only these.

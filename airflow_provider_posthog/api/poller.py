@@ -1,7 +1,8 @@
-"""One poll for all that wait: which looks are due, and which of them one list answers together.
+"""One poller for all that wait: which polls are due, and which of them one list answers together.
 
-:class:`Rounds` is the whole policy for the jobs of one kind, without a clock or a socket. Whoever waits says when it
-wants to look next; a list answers everybody at once, so that 300 waiting exports cost three calls a round and not 300.
+:class:`Rounds` is the whole policy for the jobs of one kind, without a clock or a socket. Each waiter says when it
+    wants
+to poll next; a list answers all of them at once, so that 300 waiting exports cost three calls a round and not 300.
 Times are seconds of any one clock that does not go back.
 """
 
@@ -23,31 +24,31 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 
-#: Rows of a page, and of the longest one that is asked for; servers that give shorter ones are read page by page.
+#: Rows of a page, and of the longest one that is requested; servers that return shorter ones are read page by page.
 PAGE = 100
 _LONGEST_PAGE = 500
-#: How many pages are read at the most.
+#: The most pages to read.
 _MOST_PAGES = 50
-#: Fewer rows are not asked for, be they ever so large: then a look at each job is the better way.
+#: Fewer rows are not requested, however large they are: polling each job is better then.
 _LEAST_ROWS = 10
-#: Seconds between two rounds for each page that they read, unless all want to look more rarely: 24 calls a minute.
+#: Seconds between two rounds for each page that they read, unless all want to poll more rarely: 24 calls a minute.
 _SECONDS_A_PAGE = 2.5
-#: ... and the least for each page behind the first, however often all want to look: 51 calls a minute by ten pages.
+#: ... and the least for each page after the first, however often all want to poll: 51 calls a minute for ten pages.
 _SECONDS_A_MORE_PAGE = 1.3
-#: What is due a moment later is looked at in the same round.
+#: Polls that are due within this time go in the same round.
 _SOON = 0.02
-#: Seconds for which a list waits for those who were just answered, and are about to ask again: one call tells them all.
+#: Seconds for which a list waits for waiters that were just answered and will ask again: one call answers them all.
 _GATHER = 1.0
-#: How many lists in a row may fail before a look at one job tells whether it is only the list.
+#: How many lists in a row may fail before polling one job shows whether it is only the list.
 _BAD_LISTS = 3
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a look brought.
+    """The outcome of a poll.
 
-    :param verdict: the verdict, or the error of the look.
-    :param facts: what the kind of job tells of one that has succeeded.
+    :param verdict: the verdict, or the error of the poll.
+    :param facts: the facts of a job that has succeeded.
     """
 
     verdict: Verdict | PostHogError
@@ -56,14 +57,14 @@ class Seen:
 
 @dataclass(eq=False)
 class Waiter:
-    """Somebody who waits for a job.
+    """A task or trigger that waits for a job.
 
     :param job_id: the job's id.
-    :param interval: the longest wait between two looks, in seconds.
-    :param due: when it wants to look next.
-    :param deadline: when it looks for the last time.
+    :param interval: the longest wait between two polls, in seconds.
+    :param due: when it wants to poll next.
+    :param deadline: when it polls for the last time.
     :param waits: whether it waits for an answer now.
-    :param last_turn: seconds for which its look at the deadline may be put off, once, if the rate limits refuse it.
+    :param last_turn: seconds for which its poll at the deadline may be postponed, once, if the rate limits refuse it.
     """
 
     job_id: str
@@ -72,24 +73,24 @@ class Waiter:
     deadline: float = math.inf
     waits: bool = False
     last_turn: float = LAST_TURN
-    #: Whether the list's first pages do not show its job, or do not tell enough of it: twice in a row, as rows move up
-    #: between two pages when others are deleted.
+    #: Whether the list's first pages do not show its job, or not enough of it: twice in a row, as rows move up between
+    #: two pages when others are deleted.
     deep: bool = False
     missed: bool = False
-    #: Whether a look at its job alone goes on, and whether the one at the deadline does.
+    #: Whether a poll of its job alone is in flight, and whether the one at the deadline is.
     asked: bool = False
     asked_last: bool = False
 
     @property
     def may_look_last(self) -> bool:
-        """Whether it waits, and has not begun its last look."""
+        """Whether it waits, and has not begun its last poll."""
         return self.waits and not self.asked_last
 
     def want(self, due: float, deadline: float) -> None:
         """Wait for the next answer.
 
-        :param due: when to look next.
-        :param deadline: when to look for the last time.
+        :param due: when to poll next.
+        :param deadline: when to poll for the last time.
         """
         self.due, self.deadline, self.waits = due, deadline, True
         self.asked = self.asked_last = False
@@ -97,12 +98,12 @@ class Waiter:
 
 @dataclass(frozen=True)
 class Look:
-    """A look to be made now.
+    """A poll to be made now.
 
     :param waiters: for whom; without a list all of them wait for one job.
     :param listed: whether to ask for the list.
-    :param last: whether it is one at a deadline, which uses the reserve and waits for no turn.
-    :param gives_way: seconds for which one at a deadline may be put off.
+    :param last: whether it is one at a deadline, which uses the reserve and does not queue.
+    :param gives_way: seconds for which one at a deadline may be postponed.
     """
 
     waiters: tuple[Waiter, ...]
@@ -118,15 +119,15 @@ class Look:
         if self.last:
             return poll_policy(LAST, 0.0, gives_way=self.gives_way)
         if self.listed:
-            return ONCE  # whose deadline comes meanwhile gets a look of its own
+            return ONCE  # a waiter whose deadline comes meanwhile gets a poll of its own
         return poll_policy(ONCE, max(waiter.deadline for waiter in self.waiters) - now)
 
 
 @dataclass
 class Reading:
-    """What a list has told.
+    """The outcome of reading a list.
 
-    :param seen: what it says, by the jobs' ids.
+    :param seen: the outcomes, by the jobs' ids.
     :param pages: how many calls it took.
     :param error: what ended it early.
     """
@@ -137,9 +138,9 @@ class Reading:
 
 
 class Rounds:
-    """Decides when to look, and how.
+    """Decides when to poll, and how.
 
-    :param least: from how many jobs on a list is the cheaper way; ``None`` if there is no list.
+    :param least: from how many jobs on a list is cheaper; ``None`` if there is no list.
     """
 
     def __init__(self, least: int | None) -> None:
@@ -151,7 +152,7 @@ class Rounds:
         self._bad_lists = 0
 
     def next_at(self) -> float:
-        """Return when the next look is due; infinite if none is."""
+        """Return when the next poll is due; infinite if none is."""
         single, listed = self._split()
         times = [waiter.due for waiter in single]
         times += [waiter.deadline for waiter in self.waiters if waiter.may_look_last]
@@ -160,7 +161,7 @@ class Rounds:
         return min(times, default=math.inf)
 
     def begin(self, now: float) -> Iterator[Look]:
-        """Yield the looks that are due, and note that they go on.
+        """Yield the polls that are due, and record that they are in flight.
 
         :param now: the time.
         """
@@ -170,9 +171,9 @@ class Rounds:
         if listed and not self._goes_on and self._list_at(listed) <= soon:
             self._goes_on, self._began = True, now
             for waiter in listed:
-                waiter.asked = False  # a look of its own, which may still wait for its turn, is not needed any more
+                waiter.asked = False  # a poll of its own, which may still be queued, is not needed any more
             yield Look(tuple(listed), listed=True, last=False)
-        # A poll a moment before the deadline has no time for its turn: the look at the deadline is that one.
+        # A poll a moment before the deadline has no time to queue: the one at the deadline takes its place.
         due = {waiter.job_id for waiter in single if waiter.due <= (soon if waiter.deadline > soon else now)}
         together = [waiter for waiter in single if waiter.job_id in due]
         for waiter in together:
@@ -191,17 +192,17 @@ class Rounds:
         yield from self._one_by_one(urgent, last=True, gives_way=gives_way)
 
     def needs(self, look: Look) -> bool:
-        """Tell whether somebody still waits for a look that was begun.
+        """Return whether any waiter still needs a poll that was begun.
 
-        :param look: the look.
+        :param look: the poll.
         """
         waiting = [waiter for waiter in look.waiters if waiter.waits and waiter in self.waiters]
         return bool(waiting) if look.listed else any(waiter.asked or waiter.asked_last for waiter in waiting)
 
     def end(self, look: Look, pages: int) -> None:
-        """Note that a list was read.
+        """Record that a list was read.
 
-        :param look: the look.
+        :param look: the poll.
         :param pages: how many calls it took.
         """
         self._pages = max(1, pages)
@@ -209,11 +210,11 @@ class Rounds:
             self._goes_on = False
 
     def go_on(self) -> None:
-        """Begin anew after a fault, in which the end of a look may have been missed."""
+        """Start again after a fault in which the end of a poll may have been missed."""
         self._goes_on = False
 
     def is_list_bad(self, reading: Reading) -> bool:
-        """Tell whether the list has failed so often that somebody has to find out whether looks at single jobs do, too.
+        """Return whether the list has failed so often that a single job has to be polled to see whether that works.
 
         :param reading: what was just read.
         """
@@ -222,10 +223,10 @@ class Rounds:
         return self._bad_lists >= _BAD_LISTS
 
     def missed(self, look: Look, reading: Reading) -> Iterator[Look]:
-        """Yield the looks at those of whom a list did not tell enough; after the second time each gets its own looks.
+        """Yield polls for the jobs that a list did not report fully; after the second time each gets its own polls.
 
-        :param look: the look that read the list.
-        :param reading: what it told.
+        :param look: the poll that read the list.
+        :param reading: its outcome.
         """
         if reading.error is not None:
             return
@@ -238,13 +239,13 @@ class Rounds:
         yield from self._one_by_one(rest, last=look.last, gives_way=look.gives_way)
 
     def answers(self, waiter: Waiter, seen: Seen, look: Look, now: float) -> bool:
-        """Tell whether what a look brought is an answer for a waiter; if so, it waits no more.
+        """Return whether the outcome of a poll answers a waiter; if so, it waits no more.
 
-        A list's failure counts only for those who wanted to look by then: others have not tried as often.
+        A list's failure counts only for waiters that were due by then: others have not tried as often.
 
         :param waiter: the waiter.
-        :param seen: what it brought.
-        :param look: the look.
+        :param seen: the outcome.
+        :param look: the poll.
         :param now: the time.
         """
         wanted = look.last or not look.listed or waiter.due <= now
@@ -254,21 +255,21 @@ class Rounds:
         return True
 
     def without_list(self) -> None:
-        """Look at each job alone from now on: this PostHog has no such list."""
+        """Poll each job alone from now on: this PostHog has no such list."""
         self._least = None
 
     def _by_list(self, waiters: Collection[Waiter]) -> bool:
         return self._least is not None and len({waiter.job_id for waiter in waiters}) >= self._least
 
     def _split(self) -> tuple[list[Waiter], list[Waiter]]:
-        """Return who is to be looked at alone, and who by the list."""
+        """Return the waiters to poll one by one, and those to poll by the list."""
         waiting = [waiter for waiter in self.waiters if waiter.may_look_last]
         shallow = [waiter for waiter in waiting if not waiter.deep]
         listed = shallow if self._goes_on or self._by_list(shallow) else []
         return [waiter for waiter in waiting if not waiter.asked and (waiter.deep or not listed)], listed
 
     def _list_at(self, listed: Collection[Waiter]) -> float:
-        """Return when the list is due for those who wait: not while others are about to."""
+        """Return when the list is due, allowing for waiters that are about to ask."""
         at = max(self._free_at(), min(waiter.due for waiter in listed))
         return at if all(waiter.waits for waiter in self.waiters) else at + _GATHER
 
@@ -287,7 +288,7 @@ class Rounds:
 
 
 def look_at(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:
-    """Look at one job.
+    """Poll one job.
 
     :param kind: its kind.
     :param job_id: its id.
@@ -301,21 +302,21 @@ def look_at(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:
 
 
 def seen_in(kind: JobKind, answer: Mapping[str, Any]) -> Seen:
-    """Judge what PostHog says of a job.
+    """Judge PostHog's answer about a job.
 
     :param kind: its kind.
-    :param answer: what PostHog says.
+    :param answer: PostHog's answer.
     """
     verdict = kind.judge(answer)
     return Seen(verdict, kind.facts(answer) if verdict.state == "succeeded" else {})
 
 
 class ListReader:
-    """Reads a kind's list as far as it shows what is waited for.
+    """Reads a kind's list as far as needed to find the jobs that are waited for.
 
     :param kind: the kind.
     :param listing: its list.
-    :param server: the server's address, for what is known of it.
+    :param server: the server's address, for what is known about it.
     """
 
     def __init__(self, kind: JobKind, listing: Listing | Asking, server: str = "") -> None:
@@ -328,7 +329,7 @@ class ListReader:
         self.usable = True
 
     def read(self, ids: Collection[str], policy: RetryPolicy) -> Steps[Reading]:
-        """Read pages until all ids were seen, or more pages would cost more than a look at each of the rest.
+        """Read pages until all ids were found, or until more pages would cost more than polling each of the rest.
 
         :param ids: the jobs' ids.
         :param policy: how patient to be with each page.
@@ -368,7 +369,7 @@ class ListReader:
             left -= listed.keys()
             for number, row in enumerate(page.get("results", ())):
                 if isinstance(row, Mapping) and str(row.get("id")) in listed:
-                    self._depth = offset + number + 1  # as many rows tell next time of all that were seen now
+                    self._depth = offset + number + 1  # next time so many rows cover all that were found now
             offset += len(page.get("results", ()))
             if not page.get("next"):
                 break
@@ -387,7 +388,7 @@ class ListReader:
             self.usable = self._most >= _LEAST_ROWS
             return self.usable
         if isinstance(error, PostHogAPIError) and error.status == 400 and rows > PAGE:
-            self._most = PAGE  # which is what PostHog gives without being asked
+            self._most = PAGE  # PostHog's own page size
             return True
         self.usable = not (isinstance(error, PostHogAPIError) and error.status in (400, 404, 405))
         return False

@@ -12,15 +12,16 @@ from airflow_provider_posthog.api.endpoint import endpoint
 class Project(TypedDict, total=False):
     """A project; ``timezone`` is an IANA name.
 
-    Since June 2026 it tells its events' retention, which follows from the plan: queries show no events that are older
-    than ``event_retention_months`` calendar months where ``events_retention_enforced`` (:mod:`..results.retention`).
+    Since June 2026 it includes the retention of events, which follows from the plan: queries show no events that are
+    older than ``event_retention_months`` calendar months where ``events_retention_enforced``
+    (:mod:`..results.retention`).
     """
 
     id: int
     name: str
     timezone: str
     api_token: str
-    event_retention_months: Any  # a number or null; what is neither is for whoever reads it
+    event_retention_months: Any  # a number or null; the reader checks it
     events_retention_enforced: Any  # true or false, the same
 
 

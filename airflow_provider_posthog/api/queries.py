@@ -18,7 +18,7 @@ Refresh = Literal[
 
 T = TypeVar("T")
 
-#: What PostHog answers with when a SELECT has no LIMIT, and the most it answers with at all (silently).
+#: The rows that PostHog returns when a SELECT has no LIMIT, and the most it ever returns (it cuts silently).
 DEFAULT_ROWS = 100
 MAX_ROWS = 50_000
 
@@ -26,7 +26,7 @@ MAX_ROWS = 50_000
 class QueryStatus(TypedDict, total=False):
     """The state of an asynchronous query; ``results`` is the whole :class:`QueryAnswer`.
 
-    ``bytes_read`` is what the headers of its last answer say that ClickHouse has read for it, where they do.
+    ``bytes_read`` is the number of bytes that ClickHouse read for it, if the headers of its last answer say so.
     """
 
     id: str
@@ -41,7 +41,7 @@ class QueryStatus(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Metered(Generic[T]):
-    """A value, and what the headers of its answer say of the project's budget of bytes.
+    """A value, and what the headers of its answer report about the project's byte budget.
 
     :param value: the value.
     :param bytes_read: bytes that ClickHouse has read for the query; ``None`` if the server does not say.
@@ -54,7 +54,7 @@ class Metered(Generic[T]):
 
 
 def metered(call: Call[T]) -> Call[Metered[T]]:
-    """Make a call bring what its answer says of the project's budget of bytes, too.
+    """Make a call whose value carries what its answer reports about the project's byte budget.
 
     :param call: a call of ``query/``.
     """
@@ -70,7 +70,7 @@ class QueryAnswer(TypedDict, total=False):
 
     results: Any  # rows as lists; of other nodes than HogQL objects, or one object
     columns: list[str]
-    types: Any  # of HogQL pairs of a column's name and type; who reads them does without what he does not understand
+    types: Any  # for HogQL, pairs of a column's name and type; readers ignore what they do not understand
     hasMore: bool | None
     limit: int | None
     is_cached: bool
@@ -91,7 +91,7 @@ def hogql(sql: str, values: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return node
 
 
-#: Kinds whose ``hasMore`` tells of further values of a breakdown: the answer is whole, with its "Other".
+#: Kinds whose ``hasMore`` means further values of a breakdown: the answer is whole, with its "Other".
 _PARTED = frozenset(
     {
         *("TrendsQuery", "LifecycleQuery", "StickinessQuery", "FunnelsQuery", "RetentionQuery", "PathsQuery"),
@@ -101,7 +101,7 @@ _PARTED = frozenset(
 
 
 def more_rows(kind: object) -> bool:
-    """Tell whether ``hasMore`` in an answer says that rows are missing; of trends it tells of further breakdown values.
+    """Return whether ``hasMore`` in an answer means that rows are missing; for trends it means more breakdown values.
 
     :param kind: the kind of the query.
     """
@@ -109,7 +109,7 @@ def more_rows(kind: object) -> bool:
 
 
 def placeholders(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the placeholders of a query node stand for, by name; those of variables as ``variables.name``.
+    """Return the values of a query node's placeholders, by name; those of variables as ``variables.name``.
 
     :param node: the query node, with ``values`` and ``variables``.
     """
@@ -131,11 +131,12 @@ def start(
 ) -> Call[QueryAnswer]:
     """Run a query, or start it (``force_async``, then :func:`status`).
 
-    The default asks for fresh rows: PostHog's own default answers from a cache. A query reads, so it may be repeated.
+    The default requests fresh rows: PostHog's own default answers from a cache. A query only reads, so it may be
+    repeated.
 
     :param query: a query node, such as :func:`hogql` makes.
     :param refresh: PostHog's ``refresh``; another word than these would silently mean "from the cache".
-    :param client_query_id: the id to ask for it and to cancel it by.
+    :param client_query_id: the id by which it is polled and cancelled.
     :param name: what PostHog's ``query_log`` shows, at most 128 characters.
     """
     body: dict[str, Any] = {"query": dict(query), "refresh": refresh}
@@ -163,7 +164,7 @@ def _status(answer: Answer) -> QueryStatus:
 
 @endpoint("GET", "query/{id}/", scopes=("query:read",))
 def status(query_id: str, *, show_progress: bool = False) -> Call[QueryStatus]:
-    """Ask for an asynchronous query. PostHog forgets it 20 minutes after its last news (404).
+    """Poll an asynchronous query. PostHog forgets it 20 minutes after its last change (404).
 
     A failed query is answered with 400 or 500 and a body like a good one; it is read, not raised.
 
@@ -177,7 +178,7 @@ def status(query_id: str, *, show_progress: bool = False) -> Call[QueryStatus]:
 def started_at(query_status: QueryStatus) -> float:
     """Return when a query was started, in seconds since 1970 by the server's clock; 0 if that cannot be read.
 
-    :param query_status: what :func:`status` brings.
+    :param query_status: the value of :func:`status`.
     """
     started = moment(query_status.get("start_time"))
     return started.timestamp() if started is not None else 0.0

@@ -19,13 +19,13 @@ def run(
     refresh: Literal["cache", "force", "direct", "blocking", "force_blocking"] | None = None,
     limit: PositiveInt | None = None,
 ) -> Call[QueryAnswer]:
-    """Run an endpoint; a project secret key may.
+    """Run an endpoint; a project secret key is enough.
 
     :param name: its name.
     :param variables: values, by the names of its variables.
     :param refresh: ``cache`` (PostHog's default), ``force`` or ``direct``; of older servers ``blocking`` and
         ``force_blocking``.
-    :param limit: how many rows at the most.
+    :param limit: the most rows to return.
     """
     body = given(variables=dict(variables) if variables else None, refresh=refresh, limit=limit)
     return run.call(json_object, json=body, name=name)

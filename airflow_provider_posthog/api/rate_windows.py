@@ -1,4 +1,4 @@
-"""PostHog's sliding windows: how many calls go, and the first gap for one more."""
+"""PostHog's sliding rate windows: how many calls fit, and the first gap for one more."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ HOUR = 3600.0
 #: the first one of a burst also makes the connection, and so arrives late.
 MARGIN = 0.5
 _MINUTE = MINUTE + MARGIN
-#: As many seconds as any window reaches back.
+#: The longest window, in seconds.
 LONGEST = HOUR + MARGIN
 _CRUD = ((480, _MINUTE), (4800, LONGEST))
-#: For each bucket: the class that counts. Deletions are throttled by the very classes of CRUD, and by their counters.
+#: For each bucket: the class that counts. Deletions share the classes and counters of CRUD.
 CLASSES: Mapping[Bucket, str] = {"crud": "crud", "deletion": "crud", "analytics": "analytics", "query": "query"}
 #: For each bucket: how many calls PostHog lets through in any window of how many seconds.
 LIMITS: Mapping[Bucket, tuple[tuple[int, float], ...]] = {
@@ -27,14 +27,14 @@ LIMITS: Mapping[Bucket, tuple[tuple[int, float], ...]] = {
     "analytics": ((240, _MINUTE), (1200, LONGEST)),
     "query": ((240, _MINUTE), (2400, LONGEST)),
 }
-#: The part of each window that polls leave to what starts jobs, takes their results and looks for the last time.
+#: The part of each window that polls leave to calls that start jobs, fetch their results or poll for the last time.
 RESERVE = 0.1
 #: The longest time, in seconds, for which a 429 closes a bucket: PostHog's longest window. A proxy may ask for years.
 LONGEST_CLOSURE = HOUR
 
 
 def limit_of(limit: int, share: float, *, reserve: bool = True) -> int:
-    """Return how many calls a share of a limit is: at least one.
+    """Return the number of calls in a share of a limit: at least one.
 
     :param limit: PostHog's limit.
     :param share: the part of it, in (0, 1].
@@ -47,7 +47,7 @@ class Counter:
     """The calls of one class of endpoints."""
 
     def __init__(self) -> None:
-        #: When calls went and, for those that wait, will go; ascending. What no window can reach falls out.
+        #: When calls went and, for those that wait, will go; ascending. Those that no window reaches are dropped.
         self.reservations: list[float] = []
         #: The same, of each share by itself.
         self.by_share: dict[float, list[float]] = {}
@@ -64,7 +64,7 @@ class Counter:
         insort(self.by_share.setdefault(share, []), reservation)
 
     def remove(self, reservation: float, share: float) -> None:
-        """Count a call no more.
+        """Stop counting a call.
 
         :param reservation: when it was to go.
         :param share: the share of whoever was to send it.

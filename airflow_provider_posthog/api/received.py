@@ -1,4 +1,4 @@
-"""The body of an answer to the workers' client (requests): held as a whole, or read while it comes."""
+"""The body of an answer to the workers' client (requests): read as a whole, or as it arrives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import requests
 
 T = TypeVar("T")
-#: Reads a body, of at most so many bytes; calls what it gets when a good answer has begun.
+#: Reads a body, of at most so many bytes; calls its last argument when a good answer has begun.
 BodyOf = Callable[["requests.Response", "int | None", Callable[[], None]], bytes]
 
 #: Bytes of a body that are read at once, if its size is not known; and the most, whatever its size.
@@ -25,7 +25,7 @@ _STREAMED = 128 * 1024
 
 
 class Taking(Generic[T]):
-    """Lets the bodies of good answers be read while they come; others are held as a whole, as they tell errors.
+    """Reads the bodies of good answers as they arrive; those of errors are read as a whole.
 
     :param take: reads a good one.
     """
@@ -36,11 +36,11 @@ class Taking(Generic[T]):
         self._error: PostHogError | None = None
 
     def body(self, response: requests.Response, most: int | None, began: Callable[[], None]) -> bytes:
-        """Have a body read, unless it is that of an error.
+        """Read a body as it arrives, unless it is that of an error.
 
         :param response: the response.
         :param most: how many bytes it may have, unpacked.
-        :param began: is called if it is a good one, before it is read.
+        :param began: is called for a good answer, before it is read.
         """
         self._taken.clear()
         if not 200 <= response.status_code < 300:
@@ -53,12 +53,12 @@ class Taking(Generic[T]):
         except PostHogError as error:
             self._error = error
             return b""
-        for _ in pieces:  # what nobody wanted to know may be cut, too
+        for _ in pieces:  # the rest may be cut, too
             pass
         return b""
 
     def value(self, answer: Answer) -> T:
-        """Return what came of it.
+        """Return the value that was read.
 
         :param answer: the answer, without its body.
         :raises PostHogError: what was raised while it was read.
@@ -71,11 +71,11 @@ class Taking(Generic[T]):
 def held(response: requests.Response, most: int | None, began: Callable[[], None]) -> bytes:
     """Read a whole body.
 
-    To join pieces, in new memory each time, costs as much as to parse them: where its size is known, it comes at once.
+    Joining pieces costs as much as parsing them, so a body of known size is read at once.
 
     :param response: the response.
     :param most: how many bytes it may have, unpacked.
-    :param began: is not called: the query counts until all of its answer is there.
+    :param began: is not called: the query counts until its whole answer is there.
     """
     size = size_of(response)
     piece = max(_PIECE, min(int(size), _MOST_AT_ONCE)) if size.isdecimal() and len(size) < 12 else _PIECE
@@ -88,7 +88,7 @@ def held(response: requests.Response, most: int | None, began: Callable[[], None
 
 
 def _pieces(response: requests.Response, most: int | None, piece: int) -> Iterator[bytes]:
-    """Yield a body as it comes, unpacked."""
+    """Yield a body as it arrives, unpacked."""
     size_of(response)
     body = Body(response.headers.get("Content-Encoding", ""), most)
     with errors_of_requests():

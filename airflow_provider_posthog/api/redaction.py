@@ -1,11 +1,11 @@
-"""Keeps addresses that nobody else may read out of the logs of the HTTP libraries."""
+"""Keep private addresses out of the logs of the HTTP libraries."""
 
 from __future__ import annotations
 
 import logging
 import re
 
-#: A parameter of an address: a presigned one's signature, an e-mail address, a name. Only these say nothing of anybody.
+#: A parameter of an address: a signature, an e-mail address, a name. Only the excepted ones are never private.
 _PARAMETER = re.compile(r"(?i)([?&](?!(?:limit|offset|page|refresh|format|kind)=)[^=&\s]+=)[^&\s]+")
 
 #: A header of an answer that sets a cookie or leads to a presigned address, as httpcore writes it.
@@ -56,14 +56,14 @@ class HideReceivedHeaders(logging.Filter):
 
 
 class DropRequestsToPostHog(logging.Filter):
-    """Drops httpx's line per request to PostHog: it shows the whole address, and one of each poll helps nobody."""
+    """Drops httpx's line per request to PostHog: it shows the whole address, and a line per poll is of no use."""
 
     def __init__(self) -> None:
         super().__init__()
         self.hosts: set[str] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line may be logged.
+        """Return whether a line may be logged.
 
         :param record: httpx's record; its second argument is the address.
         """
@@ -81,7 +81,7 @@ for _name in ("http11", "http2", "connection", "proxy", "socks"):
 
 
 def log_no_requests_to(host: str) -> None:
-    """Let httpx log no more requests to this host.
+    """Stop httpx from logging requests to this host.
 
     :param host: scheme, host and port, without a slash at the end.
     """

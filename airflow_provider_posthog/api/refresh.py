@@ -1,4 +1,4 @@
-"""Calculating insights afresh: in a request that waits, or in the background.
+"""Refresh insights: in a request that waits, or in the background.
 
 The proof that the numbers are new is in :mod:`~airflow_provider_posthog.api.freshness`.
 """
@@ -33,23 +33,21 @@ from airflow_provider_posthog.exceptions import (
 log = logging.getLogger(__name__)
 
 _FORGOTTEN = "PostHog has forgotten the calculation: it was cancelled, or took over 20 minutes"
-_NO_ROOM = "concurrency_limit_exceeded"
-#: Seconds of the first and of the longest wait for room among the queries that run at once.
+NO_ROOM = "concurrency_limit_exceeded"
+#: Seconds of the first and of the longest wait for a slot among the queries that run at once.
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 20.0
-#: Seconds between looks for a calculation whose start was not answered.
-_LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
-#: Bytes of a poll's answer at the most: when it has ended, the whole result is in it.
+#: The most bytes of a poll's answer: when the calculation has ended, the whole result is in it.
 _MAX_STATUS = 64 * 1024 * 1024
-_TOO_LATE = "its turn did not come in time"
-#: A passing fault must not leave a calculation behind, and a killed worker has but a few seconds.
+_TOO_LATE = "it could not be started in time"
+#: A passing fault must not leave a calculation behind, and a killed worker has only a few seconds.
 _BRIEFLY = RetryPolicy(max_attempts=3, base=0.3, cap=1.0, max_rate_limit_wait=2.0)
 
 
 def refresh(target: Target, deadline: float, interval: float, max_failures: int) -> Steps[Outcome]:
     """Calculate an insight afresh and prove it, in a worker.
 
-    The request waits for the numbers; if something between here and PostHog cuts it off, as gateways do after a
-    minute or two, PostHog is asked to calculate on its own, where the key may watch that.
+    The request waits for the numbers; if a gateway cuts it off after a minute or two, PostHog is asked to calculate in
+    the background, if the key is allowed to poll that.
 
     :param target: the insight.
     :param deadline: when to give up, in seconds since 1970.
@@ -65,12 +63,12 @@ def refresh(target: Target, deadline: float, interval: float, max_failures: int)
     if unwatched is not None:
         return replace(outcome, reason=f"{outcome.reason}. It cannot be calculated in the background: {unwatched}")
     if not cancelled:
-        return replace(outcome, reason=f"{outcome.reason}. What PostHog calculates behind that cannot be cancelled")
+        return replace(outcome, reason=f"{outcome.reason}. PostHog may go on calculating, and that cannot be cancelled")
     return (yield from watched(target, deadline, interval, max_failures))
 
 
 def watched(target: Target, deadline: float, interval: float, max_failures: int) -> Steps[Outcome]:
-    """Have an insight calculated in the background, and prove it; for a key that may watch that.
+    """Calculate an insight in the background, and prove it; for a key that is allowed to poll that.
 
     :param target: the insight.
     :param deadline: when to give up, in seconds since 1970.
@@ -86,7 +84,7 @@ def finish(target: Target, outcome: Outcome) -> Steps[Outcome]:
     """Turn a calculation that PostHog reports as done into a proved one, by reading it back.
 
     :param target: the insight.
-    :param outcome: what came of the calculation.
+    :param outcome: the outcome of the calculation.
     """
     if outcome.state != "calculated":
         return outcome
@@ -104,7 +102,7 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
 
     :param target: the insight.
     :param deadline: when to give up, in seconds since 1970.
-    :returns: ``fresh``, or why not; ``cut`` if the connection ended while PostHog may go on.
+    :returns: ``fresh``, or why not; ``cut`` if the connection broke and PostHog may go on.
     """
     began = time.time()
     if began >= deadline:
@@ -115,8 +113,8 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
     while True:
         outcome, pause, too_old = yield from _ask(target)
         if too_old is not None and not first:
-            # The clocks of a gateway and of PostHog differ, or the answer is another's, who asked before: a second one
-            # that is newer than the first, by one and the same clock, was begun behind this task's request.
+            # The clocks of a gateway and of PostHog differ, or the answer is that of an earlier request: a second
+            # answer that is newer than the first, by the same clock, was begun after this task's request.
             first, target = f"{outcome.reason}. Asked once more: ", replace(target, since=None, before=too_old)
             continue
         if pause is None:
@@ -129,10 +127,10 @@ def in_request(target: Target, deadline: float) -> Steps[Outcome]:
 
 
 def _ask(target: Target) -> Steps[tuple[Outcome, float | None, str | None]]:
-    """Ask once.
+    """Send one request.
 
-    :returns: what came of it; after how many seconds it makes sense to ask again, if ever; and the time of an answer
-        that is a new calculation in all but its time.
+    :returns: the outcome; after how many seconds to ask again, if at all; and the ``last_refresh`` of an answer that
+        looks new except for its time.
     """
     try:
         answer: Insight = yield Send(target.read("force_blocking"), LAST)
@@ -151,7 +149,7 @@ def _of_answer(answer: Insight, target: Target) -> Outcome:
 
 
 def _of_error(error: PostHogError) -> tuple[Outcome, float | None]:
-    """Say what an error means, and after how many seconds it makes sense to ask again, if ever."""
+    """Return the outcome of an error, and after how many seconds to ask again, if at all."""
     if isinstance(error, PostHogQuotaError):
         return Outcome("failed", str(error)), None
     if isinstance(error, PostHogAPIError) and error.status in NOT_BEGUN:
@@ -166,7 +164,7 @@ def _of_error(error: PostHogError) -> tuple[Outcome, float | None]:
 
 
 def is_cut(error: PostHogError) -> bool:
-    """Tell whether PostHog may go on behind an error: no answer, or a gateway's, which has no code of PostHog's.
+    """Return whether PostHog may go on after an error: no answer, or a gateway's, which has no code of PostHog's.
 
     :param error: of a request that was to calculate.
     """
@@ -177,11 +175,11 @@ def is_cut(error: PostHogError) -> bool:
 
 def _has_no_room(answer: Insight) -> bool:
     status = answer.get("query_status")
-    return isinstance(status, Mapping) and _NO_ROOM in (status.get("error_code"), status.get("error_message"))
+    return isinstance(status, Mapping) and NO_ROOM in (status.get("error_code"), status.get("error_message"))
 
 
 def why_not_watch(query_id: str) -> Steps[str | None]:
-    """Find out why nobody can watch an asynchronous calculation; ``None`` if the key may. Starts nothing.
+    """Return why the key cannot poll a background calculation; ``None`` if it can. Starts nothing.
 
     :param query_id: any name.
     """
@@ -190,16 +188,16 @@ def why_not_watch(query_id: str) -> Steps[str | None]:
     except PostHogNotFoundError:
         return None
     except PostHogPermissionError:
-        return "without the scope query:read nobody can tell how a calculation ended that no request waits for"
+        return "the key needs the scope query:read to poll a calculation that no request waits for"
     except Stopped:
         raise
     except PostHogError as error:
-        return f"PostHog could not be asked how one goes on: {error}"
+        return f"a calculation cannot be polled: {error}"
     return None
 
 
 def in_background(target: Target, deadline: float, interval: float, max_failures: int) -> Steps[Outcome]:
-    """Have PostHog calculate an insight on its own (``force_async``), and watch it end.
+    """Have PostHog calculate an insight in the background (``force_async``), and poll until it ends.
 
     A calculation that an earlier try or this one has started is taken up, and not started again.
 
@@ -225,8 +223,8 @@ def in_background(target: Target, deadline: float, interval: float, max_failures
             watch = Watch(deadline=deadline, interval=interval, max_failures=max_failures)
             outcome = yield from _watch(query_id, watch, deadline)
             if outcome.state in ("timeout", "unreachable") and query_id != target.query_id:
-                yield from cancel(query_id)  # PostHog has named it itself, and nobody else knows that name
-            if outcome.state == "failed" and _NO_ROOM in outcome.reason and target.may_start:
+                yield from cancel(query_id)  # PostHog chose this name, so a retry would not know it
+            if outcome.state == "failed" and NO_ROOM in outcome.reason and target.may_start:
                 pause = 0.0
         if pause is None:
             return replace(outcome, seconds=time.time() - began)
@@ -237,7 +235,7 @@ def in_background(target: Target, deadline: float, interval: float, max_failures
 
 
 def start(target: Target) -> Steps[str]:
-    """Have PostHog start to calculate an insight, unless it does so already.
+    """Have PostHog start to calculate an insight, unless it is already doing so.
 
     :param target: the insight.
     :returns: the name of the calculation.
@@ -264,8 +262,8 @@ def start(target: Target) -> Steps[str]:
 
 
 def _look_for_lost(target: Target, error: PostHogError) -> Steps[None]:
-    """Find out whether a calculation was started though the answer was lost; raise the error if it was not."""
-    for seconds in _LOST_WAITS:
+    """Check whether a calculation was started although the answer was lost; raise the error if it was not."""
+    for seconds in jobs.LOST_WAITS:
         yield Pause(seconds)
         try:
             yield queries.status(target.query_id)
@@ -276,19 +274,19 @@ def _look_for_lost(target: Target, error: PostHogError) -> Steps[None]:
 
 
 def _taken_up(target: Target) -> Steps[str | None]:
-    """Return the name of the calculation that this try or an earlier one has started, if it is worth anything."""
+    """Return the name of the calculation that this try or an earlier one has started, if it is still of use."""
     for earlier in (Earlier(target.query_id, True), *target.earlier):
         try:
             status: queries.QueryStatus = yield queries.status(earlier.query_id)
         except PostHogNotFoundError:
             continue
         verdict = jobs.QUERY.judge(status)
-        mine = earlier.query_id == target.query_id
-        if verdict.state == "pending" and not mine and 0 < queries.started_at(status) <= target.superseded_before:
+        own = earlier.query_id == target.query_id
+        if verdict.state == "pending" and not own and 0 < queries.started_at(status) <= target.superseded_before:
             log.warning("Calculation %s of an earlier try has used up its timeout: superseded", earlier.query_id)
             yield from cancel(earlier.query_id)
             continue
-        if verdict.state == "pending" or (mine and not target.may_start):
+        if verdict.state == "pending" or (own and not target.may_start):
             return earlier.query_id
         if verdict.state == "succeeded" and earlier.same_life and queries.started_at(status) >= target.life_since:
             return earlier.query_id
@@ -298,16 +296,16 @@ def _taken_up(target: Target) -> Steps[str | None]:
 def _watch(query_id: str, watch: Watch, deadline: float) -> Steps[Outcome]:
     seen_at = 0.0
     while True:
-        seen: Verdict | PostHogError
+        observed: Verdict | PostHogError
         try:
             policy = poll_policy(ONCE, deadline - time.time())
             status: queries.QueryStatus = yield Send(replace(queries.status(query_id), max_bytes=_MAX_STATUS), policy)
-            seen, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
+            observed, seen_at = jobs.QUERY.judge(status), queries.started_at(status)
         except Stopped:
             raise
         except PostHogError as error:
-            seen = error
-        step = watch.observe(seen, time.time())
+            observed = error
+        step = watch.observe(observed, time.time())
         if isinstance(step, Again):
             yield Pause(step.seconds)
         else:
@@ -339,17 +337,17 @@ def read_back(target: Target, started: float) -> Steps[Outcome]:
 
 
 def cancel(query_id: str) -> Steps[bool]:
-    """End a calculation, where PostHog lets the key do so.
+    """Cancel a calculation, if PostHog allows the key to.
 
     :param query_id: its name.
-    :returns: whether PostHog says that it was ended, or that there is none.
+    :returns: whether PostHog confirms that it was ended, or that there is none.
     """
     over = False
     for call in (queries.cancel(query_id), insights.cancel(query_id)):
         try:
             yield Send(call, _BRIEFLY)
         except PostHogNotFoundError:
-            over = True  # it has no status, as one that a request waits for; the other way finds it
+            over = True  # a calculation that a request waits for has no status; insights.cancel() knows it
         except Stopped:
             raise
         except PostHogError:

@@ -1,8 +1,9 @@
-"""When to send a call again, and after how many seconds. Pure: no clock, no dice, no sockets.
+"""When to send a call again, and after how many seconds. Pure functions: no clock, no random numbers, no sockets.
 
-The rules follow what PostHog's statuses mean: 512 and 513 are deterministic, and so is a 504 of a query; of anything
-else a 504 is a gateway's, as Cloudflare's 520 to 524 are. 429 means that nothing was done, and a 500 or 503 of a call
-that creates something may have created it. A 429 for a quota or a billing limit lasts until somebody pays.
+The rules follow what PostHog's statuses mean: 512 and 513 are deterministic, and so is a 504 for a query; for anything
+else a 504 is a gateway's, as Cloudflare's 520 to 524 are. 429 means that nothing was done. A call that creates
+something may have created it although the answer is 500 or 503. A 429 for a quota or a billing limit lasts until
+somebody pays.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 from airflow_provider_posthog.api.call import Answer, Call
 
 RETRYABLE_STATUSES = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-#: Of these, what says of a calculation that it takes too long: again it would take as long.
+#: Those that mean that a calculation takes too long: it would take as long again.
 _TOO_HEAVY = frozenset({504, 524})
 #: What says that a request was not begun, and may pass soon: it came too slowly or too early, PostHog has no room, or a
 #: gateway does not reach it. (522 may also come of a request that PostHog has.)
@@ -72,11 +73,11 @@ class RetryPolicy:
     :param base: seconds of the first back-off.
     :param cap: seconds of the longest back-off.
     :param max_rate_limit_wait: seconds spent in all, for one call, on waits that the server asked for.
-    :param polls: whether the call only looks how far something is: it goes at the pace of all that poll
-        (:mod:`~airflow_provider_posthog.api.pace`), and leaves a reserve of the limits to others.
-    :param max_pace_wait: seconds that it waits for its turn among those that poll.
-    :param gives_way: seconds to its turn up to which it is not sent without one. If its turn is farther away, it goes
-        all the same: nobody would look in time.
+    :param polls: whether the call is a poll: it goes at the pace of all polls
+        (:mod:`~airflow_provider_posthog.api.pace`), and leaves a reserve of the limits to other calls.
+    :param max_pace_wait: the longest wait, in seconds, in the queue of polls.
+    :param gives_way: the longest wait, in seconds, for a reservation. If it is farther away, the call goes without one,
+        as it would come too late.
     """
 
     max_attempts: int = 5
@@ -89,22 +90,22 @@ class RetryPolicy:
 
     @property
     def reserve(self) -> bool:
-        """Whether the call may use up what of the rate budget is kept back from polls."""
+        """Whether the call may use up the part of the rate budget that is kept back from polls."""
         return not self.polls
 
 
-#: For the looks of a loop with a budget of its own: they are polls, and come again.
+#: For the polls of a loop with a budget of its own: they are repeated anyway.
 ONCE = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0, polls=True)
-#: For the other calls of such a loop: what starts something, and the last look, after which nobody asks again.
+#: For the other calls of such a loop: those that start something, and the last poll.
 LAST = RetryPolicy(max_attempts=1, max_rate_limit_wait=0.0)
 
 
 def poll_policy(policy: RetryPolicy, left: float, *, gives_way: float = 0.0) -> RetryPolicy:
-    """Return the patience of a look: one at the deadline is always made, from what polls keep in reserve.
+    """Return the policy of a poll: one at the deadline is always sent, from what polls keep in reserve.
 
-    :param policy: the patience besides.
+    :param policy: the policy to start from.
     :param left: seconds until the deadline.
-    :param gives_way: seconds for which a look at the deadline can still be put off.
+    :param gives_way: seconds for which a poll at the deadline can still be postponed.
     """
     gives_way = math.inf if left > 0 else gives_way
     return replace(policy, polls=left > 0, max_pace_wait=max(0.0, left), gives_way=gives_way)
@@ -139,14 +140,14 @@ def decide(
         return GiveUp()
     if isinstance(outcome, NoAnswer):
         return Wait(backoff, outcome.reason)
-    asked = retry_after(outcome, now)
-    if asked is not None and waited + asked > policy.max_rate_limit_wait:
+    retry_in = retry_after(outcome, now)
+    if retry_in is not None and waited + retry_in > policy.max_rate_limit_wait:
         return GiveUp()
-    return Wait(max(backoff, asked or 0.0), f"status {outcome.status}", asked or 0.0)
+    return Wait(max(backoff, retry_in or 0.0), f"status {outcome.status}", retry_in or 0.0)
 
 
 def lacks_slot(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
-    """Tell whether PostHog refused to start a job because too many go on: no rate limit, though it answers 429.
+    """Return whether PostHog refused to start a job because too many are running: no rate limit, although it is a 429.
 
     :param call: the call.
     :param outcome: the answer, or that there was none.
@@ -176,15 +177,15 @@ def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:
     if isinstance(outcome, NoAnswer):
         return not outcome.lasting and (call.repeatable or not outcome.sent)
     if outcome.status in _TOO_HEAVY and (call.bucket == "query" or call.read_timeout is not None):
-        return False  # PostHog calculates: a smaller question may help
+        return False  # PostHog calculates: a smaller query may help
     return call.repeatable and outcome.status in RETRYABLE_STATUSES
 
 
 def _rate_limited(answer: Answer, policy: RetryPolicy, backoff: float, now: datetime, waited: float) -> Wait | GiveUp:
-    # The query limit's 429 has no Retry-After: back off, but not by a jitter near zero, which would hammer.
-    asked = retry_after(answer, now)
-    # Nor is a "Retry-After: 0" a licence to.
-    seconds = max(1.0, asked + min(1.0, backoff) if asked is not None else backoff)
+    # The query limit's 429 has no Retry-After: back off by at least a second, so as not to hammer the server.
+    retry_in = retry_after(answer, now)
+    # The same goes for "Retry-After: 0".
+    seconds = max(1.0, retry_in + min(1.0, backoff) if retry_in is not None else backoff)
     if waited + seconds > policy.max_rate_limit_wait:
         return GiveUp()
     return Wait(seconds, "status 429 (rate limit)", seconds)

@@ -1,14 +1,14 @@
-"""The server's clock: what time it was over there when it answered."""
+"""The server's clock: the time at which it answered."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar, cast
 
 from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.times import read_iso
 
 T = TypeVar("T")
 
@@ -58,13 +58,7 @@ def moment(text: object) -> datetime | None:
     if not isinstance(text, str):
         return None
     try:
-        when = datetime.fromisoformat(_as_python_3_10_reads(text.strip()))
+        when = read_iso(text)
         return when.astimezone(timezone.utc) if when.tzinfo else when.replace(tzinfo=timezone.utc)
     except (ValueError, OverflowError):
         return None
-
-
-def _as_python_3_10_reads(text: str) -> str:
-    """Write the fraction of a second with the six digits that Python 3.10 insists on, and ``Z`` as an offset."""
-    text = re.sub(r"[zZ]$", "+00:00", text)
-    return re.sub(r"\.(\d+)", lambda found: "." + found.group(1)[:6].ljust(6, "0"), text, count=1)

@@ -76,11 +76,11 @@ class ClientSettings:
         return self
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuse to be written down, by pickle and its like, and so does what holds it: the key is in it."""
+        """Refuse to be pickled or serialized, alone or inside another object: the settings hold the key."""
         raise PostHogSettingsError(
             "settings",
-            "hold the key, and are not written down.",
-            "Hand on the connection's id, and read the connection where it is used.",
+            "hold the key, and cannot be serialized.",
+            "Pass the connection's id, and read the connection where it is used.",
         )
 
     def project_path(self) -> str:
@@ -100,8 +100,8 @@ class ClientSettings:
 def ingestion_url(settings: ClientSettings) -> str:
     """Return the address that takes a project's events in, such as ``https://us.i.posthog.com``.
 
-    :param settings: the connection. Where it names none, PostHog Cloud's hosts have one beside them, and a server of
-        one's own takes events itself.
+    :param settings: the connection. If it names none, PostHog Cloud has a separate host for each region, and a
+        self-hosted server takes events itself.
     """
     if settings.ingestion_host:
         return settings.ingestion_host
@@ -124,16 +124,16 @@ def parse_project_id(value: object) -> int | None:
     remedy = "Write the project's number, such as 12345 (PostHog: Settings > Project ID)."
     if text == "@current":
         raise PostHogSettingsError(
-            "project_id", "'@current' follows the project that the key's owner last looked at.", remedy
+            "project_id", "is '@current', which follows the project that the key's owner last looked at.", remedy
         )
     if isinstance(value, bool) or not re.fullmatch(r"[1-9][0-9]{0,17}", text):
         shown = "a project token (phc_...)" if text.startswith("phc_") else repr(clean(text)[:40])
-        raise PostHogSettingsError("project_id", f"{shown} is not a project's number.", remedy)
+        raise PostHogSettingsError("project_id", f"is {shown}, not a project's number.", remedy)
     return int(text)
 
 
 def is_secret_key(api_key: str) -> bool:
-    """Tell whether a key is a project secret key: one without a person, for queries and endpoints only.
+    """Return whether a key is a project secret key: one without a person, for queries and endpoints only.
 
     :param api_key: the key.
     """

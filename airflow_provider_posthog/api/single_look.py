@@ -1,7 +1,4 @@
-"""A job that tasks wait for, asked for alone: one call of the API, for servers without tables of their own state.
-
-Cancelling is here, too.
-"""
+"""Poll one job that tasks wait for by a call of the API, for servers without system tables; and cancel it."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from airflow_provider_posthog.api.watched import Watched, row, utc
 
 
 def status(text: str) -> Call[dict[str, Any]]:
-    """Make the call that asks for one job.
+    """Make the call that polls one job.
 
     :param text: what is waited for, as :class:`~airflow_provider_posthog.api.watched.Watched` writes it.
     :returns: a call that brings what :func:`~airflow_provider_posthog.api.watched.judge` reads.
@@ -35,14 +32,14 @@ def status(text: str) -> Call[dict[str, Any]]:
 
 
 def _is_hidden(answer: Answer) -> bool:
-    """Return whether PostHog knows no such thing; it answers an unknown project with the same status."""
+    """Return whether PostHog does not know the resource; an unknown project gets the same status."""
     body = answer.json_or_none()
     detail = str(body.get("detail")) if isinstance(body, Mapping) else ""
     return answer.status == 404 and isinstance(body, Mapping) and "project" not in detail.lower()
 
 
 def cancelling(text: str) -> tuple[Call[Any], ...]:
-    """Make the calls that cancel a job; none where PostHog cannot, or its id is not known.
+    """Make the calls that cancel a job; none if PostHog cannot, or if its id is not known.
 
     :param text: what is waited for.
     """
@@ -60,7 +57,7 @@ Rows = Callable[[Any], list[dict[str, Any]]]
 
 
 def _results(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [row(each) for each in page.get("results", ())]
+    return [row(result) for result in page.get("results", ())]
 
 
 def _backfill(watched: Watched) -> tuple[Call[Any], Rows]:
@@ -71,7 +68,7 @@ def _run(watched: Watched) -> tuple[Call[Any], Rows]:
     start, end = map(utc, watched.interval)
 
     def of_interval(page: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [row(each) for each in page.get("results", ()) if batch_exports.interval_of(each) == (start, end)]
+        return [row(run) for run in page.get("results", ()) if batch_exports.interval_of(run) == (start, end)]
 
     return batch_exports.runs(watched.names[0], start=start, end=end, ordering="-data_interval_start"), of_interval
 
@@ -84,7 +81,7 @@ def _syncs(watched: Watched) -> tuple[Call[Any], Rows]:
     schemas = set(watched.schemas)
 
     def of_schemas(jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        return [each for each in map(row, jobs) if each["of"] in schemas]
+        return [job for job in map(row, jobs) if job["of"] in schemas]
 
     # One second before, as the server leaves out what was created at that time itself.
     after = utc(watched.since - 1) if watched.what == "sync" else None
@@ -93,7 +90,7 @@ def _syncs(watched: Watched) -> tuple[Call[Any], Rows]:
 
 def _views(watched: Watched) -> tuple[Call[Any], Rows]:
     def of_history(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [row(each) for each in answer.get("run_history", ())]
+        return [row(run) for run in answer.get("run_history", ())]
 
     return warehouse.view_runs(watched.names[0]), of_history
 
@@ -101,7 +98,7 @@ def _views(watched: Watched) -> tuple[Call[Any], Rows]:
 def _cohort(watched: Watched) -> tuple[Call[Any], Rows]:
     def of_cohort(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         going_on = bool(answer.get("is_calculating"))
-        # A calculation that goes on has begun after the last that has ended.
+        # A running calculation has begun after the last one that ended.
         began = utc(watched.since).isoformat() if going_on else answer.get("last_calculation")
         failed = bool(answer.get("errors_calculating")) and not going_on
         status = "Running" if going_on else "Failed" if failed else "Completed"
@@ -111,27 +108,29 @@ def _cohort(watched: Watched) -> tuple[Call[Any], Rows]:
 
 
 def _fill(watched: Watched) -> tuple[Call[Any], Rows]:
-    def of_cohort(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-        going_on, failed = bool(found.get("is_calculating")), bool(found.get("errors_calculating"))
+    def of_cohort(cohort: Mapping[str, Any]) -> list[dict[str, Any]]:
+        going_on, failed = bool(cohort.get("is_calculating")), bool(cohort.get("errors_calculating"))
         status = "Running" if going_on else "Failed" if failed else "Completed"
-        last = found.get("last_calculation")
-        return [row({"id": str(found.get("id")), "status": status, "created_at": last, "count": found.get("count")})]
+        last = cohort.get("last_calculation")
+        return [row({"id": str(cohort.get("id")), "status": status, "created_at": last, "count": cohort.get("count")})]
 
     return cohorts.retrieve(int(watched.names[0])), of_cohort
 
 
 def _suite(watched: Watched) -> tuple[Call[Any], Rows]:
-    asked: Callable[[str, str], Call[Any]] = data_quality.table_suite
+    retrieve: Callable[[str, str], Call[Any]] = data_quality.table_suite
     if watched.names[0] == "view":
-        asked = data_quality.view_suite
-    return asked(*watched.names[1:]), lambda found: [row(found)]
+        retrieve = data_quality.view_suite
+    return retrieve(*watched.names[1:]), lambda suite: [row(suite)]
 
 
 def _recalculation(watched: Watched) -> tuple[Call[Any], Rows]:
-    return experiments.recalculation(int(watched.names[0]), watched.names[1]), lambda found: [row(found)]
+    return experiments.recalculation(int(watched.names[0]), watched.names[1]), lambda recalculation: [
+        row(recalculation)
+    ]
 
 
-#: Seconds that a run may take: lists go by when runs were created, and these are watched by when they were over.
+#: The longest run, in seconds: lists filter by when runs were created, and these are watched by when they ended.
 _LONGEST_RUN = 86_400
 
 
@@ -141,7 +140,7 @@ def _runs(watched: Watched) -> tuple[Call[Any], Rows]:
 
 def _all_syncs(watched: Watched) -> tuple[Call[Any], Rows]:
     call = warehouse.source_jobs(watched.names[0], after=utc(max(0, watched.since - _LONGEST_RUN)))
-    return call, lambda jobs: [row(each) for each in jobs]
+    return call, lambda jobs: [row(job) for job in jobs]
 
 
 _CALLS: dict[str, Callable[[Watched], tuple[Call[Any], Rows]]] = {

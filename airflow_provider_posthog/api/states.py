@@ -1,4 +1,4 @@
-"""Every status that PostHog reports, read as pending, succeeded or failed."""
+"""Read every status that PostHog reports as pending, succeeded or failed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Verdict:
     final: bool = True
 
 
-# PostHog's exporter retries what it does not know to be the user's fault (first after 30 s, for 35 minutes at the
-# most) and then clears `exception`. These texts come from faults that no retry mends.
+# PostHog's exporter retries what it does not know to be the user's fault (first after 30 s, for at most 35 minutes) and
+# then clears `exception`. These texts come from faults that no retry repairs.
 _LASTING_EXPORT_FAILURES = re.compile(
     r"^'path'$|is not supported for|could not verify its original authorization|exceeds the maximum of"
     r"|[Uu]nable to resolve|[Uu]nknown table|[Uu]nsupported function|no viable alternative|Query size exceeded"
@@ -54,7 +54,7 @@ def of_export(export: Mapping[str, Any]) -> Verdict:
 def of_query(status: Mapping[str, Any]) -> Verdict:
     """Read the ``query_status`` of an asynchronous query.
 
-    ``error`` is looked at first: PostHog leaves ``complete`` false in some failures.
+    ``error`` is checked first: PostHog leaves ``complete`` false in some failures.
 
     :param status: the object ``query_status``.
     """
@@ -63,14 +63,14 @@ def of_query(status: Mapping[str, Any]) -> Verdict:
     return Verdict("succeeded") if status.get("complete") is True else Verdict("pending")
 
 
-#: What PostHog calls a run of a batch export that goes on.
+#: PostHog's statuses of a running batch export.
 _LIVE_RUNS = frozenset({"Starting", "Running", "ContinuedAsNew"})
 _RUN_FAILURES = {
     "FailedBilling": (
         "the organization's quota of exported rows is used up: raise the billing limit in PostHog, or wait for the "
         "next period"
     ),
-    "FailedRetryable": "it failed for a passing reason, and PostHog's own retries did not mend it",
+    "FailedRetryable": "it failed for a passing reason, and PostHog's own retries did not help",
     "Cancelled": "somebody cancelled it",
     "TimedOut": "PostHog gave it up after too long a time",
     "Terminated": "it was ended from outside",
@@ -81,7 +81,7 @@ _RUN_FAILURES = {
 def of_file_download(download: Mapping[str, Any]) -> Verdict:
     """Read a file download.
 
-    PostHog shows ``Completed`` only once the files can be had; ``Completed`` without files means that there was no
+    PostHog shows ``Completed`` only once the files are available; ``Completed`` without files means that there was no
     data. A status that is not known yet is waited out, up to the task's deadline.
 
     :param download: PostHog's answer to ``file_downloads.retrieve``.
@@ -92,8 +92,8 @@ def of_file_download(download: Mapping[str, Any]) -> Verdict:
 def of_run(run: Mapping[str, Any]) -> Verdict:
     """Read a run of a batch export, or a backfill.
 
-    ``Completed`` of a backfill says that it has ended; its runs may have failed. ``FailedRetryable`` may be mended by
-    PostHog itself, with another run of the interval. ``ContinuedAsNew`` goes on.
+    ``Completed`` of a backfill means that it has ended; its runs may have failed. ``FailedRetryable`` may be repaired
+    by PostHog itself, with another run of the interval. ``ContinuedAsNew`` is still running.
 
     :param run: with ``status``, and perhaps ``failed`` (records), ``error``.
     """
@@ -116,7 +116,7 @@ def _of_status(job: Mapping[str, Any]) -> Verdict:
 
 
 def is_live(job: Mapping[str, Any]) -> bool:
-    """Tell whether a file download, or a run of a batch export, goes on.
+    """Return whether a file download, or a run of a batch export, is still running.
 
     :param job: an object with a ``status``.
     """
@@ -124,7 +124,7 @@ def is_live(job: Mapping[str, Any]) -> bool:
 
 
 def failure_in(answer: Any) -> str | None:  # noqa: ANN401 - what Call.read made of an answer
-    """Return why a calculation failed that PostHog answered with 200, or ``None``.
+    """Return why a calculation that PostHog answered with 200 failed, or ``None``.
 
     A failed insight is answered like a good one, with ``query_status.error``; a failed query may carry ``error``.
 

@@ -1,7 +1,7 @@
 """Work that takes several calls, written once for workers and for the triggerer.
 
-A function that yields calls and pauses, and gets each call's value back, says *what* is done; :func:`run` does it with
-the blocking client and :func:`run_async` with the asynchronous one. It reads like ordinary code::
+A generator yields calls and pauses, and gets each call's value back; :func:`run` executes it with the blocking client
+and :func:`run_async` with the asynchronous one. It reads like ordinary code::
 
     def newest(insight_id: int) -> Steps[str | None]:
         insight = yield insights.retrieve(insight_id)
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds after the deadline in which tasks may still say why they did not end. Airflow 2.11 leaves a few.
+#: Seconds after the deadline in which tasks may still report why they did not end. Airflow 2.11 leaves a few.
 _GRACE = 1.0
-#: Seconds between two looks of a waiting thread at whether it has to stop.
+#: Seconds between two checks of a waiting thread whether it has to stop.
 _POLL = 0.5
 
 
@@ -51,7 +51,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Send:
-    """Send a call with another patience than the connection's.
+    """Send a call with a retry policy other than the connection's.
 
     :param call: the call.
     :param policy: how patient to be, such as :data:`~airflow_provider_posthog.api.retry.ONCE`.
@@ -62,12 +62,12 @@ class Send:
 
 
 Step = Call[Any] | Send | Pause
-#: Yields steps, gets the value of each call, and returns what came of it all.
+#: Yields steps, receives the value of each call, and returns the result.
 Steps = Generator[Step, Any, T]
 
 
 class Stopped(PostHogError):
-    """The work was told to stop; raised at its next step, so that it can tidy up behind itself."""
+    """Raised in the work at its next step when it has to stop, so that it can clean up."""
 
 
 class _DeadlinePassed(Exception):
@@ -77,7 +77,7 @@ class _DeadlinePassed(Exception):
 def run(
     steps: Steps[T], client: Client, *, stop: threading.Event | None = None, policy: RetryPolicy | None = None
 ) -> T:
-    """Do the work with the blocking client.
+    """Execute steps with the blocking client.
 
     :param steps: the work.
     :param client: the client.
@@ -86,16 +86,16 @@ def run(
     :returns: what the work returns.
     :raises PostHogError: what a call raised and the work did not catch.
     """
-    came: object = None
+    result: object = None
     try:
         while True:
-            step = _next(steps, came)
+            step = _next(steps, result)
             try:
                 if stop is not None and stop.is_set():
                     raise Stopped("stopped")
-                came = _do(step, client, stop, policy)
+                result = _do(step, client, stop, policy)
             except PostHogError as error:
-                came = error
+                result = error
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
@@ -103,7 +103,7 @@ def run(
 
 
 async def run_async(steps: Steps[T], client: AsyncClient, *, policy: RetryPolicy | None = None) -> T:
-    """Do the work with the asynchronous client.
+    """Execute steps with the asynchronous client.
 
     :param steps: the work.
     :param client: the client.
@@ -111,14 +111,14 @@ async def run_async(steps: Steps[T], client: AsyncClient, *, policy: RetryPolicy
     :returns: what the work returns.
     :raises PostHogError: what a call raised and the work did not catch.
     """
-    came: object = None
+    result: object = None
     try:
         while True:
-            step = _next(steps, came)
+            step = _next(steps, result)
             try:
-                came = await _do_async(step, client, policy)
+                result = await _do_async(step, client, policy)
             except PostHogError as error:
-                came = error
+                result = error
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
     finally:
@@ -134,7 +134,7 @@ def run_all(
     deadline: float | None = None,
     on_timeout: T | None = None,
 ) -> list[T]:
-    """Do several tasks side by side, each on a client of its own, and return their results in the tasks' order.
+    """Run several tasks in parallel, each on a client of its own, and return their results in the tasks' order.
 
     :param tasks: the tasks. They return their failures: the first error that one raises ends them all.
     :param make_client: makes a client for a thread.
@@ -165,7 +165,7 @@ def run_all(
 
 
 class _WorkerPool(Generic[T]):
-    """Threads that do tasks, each on a client of its own, and put the results into :attr:`done`."""
+    """Threads that run tasks, each on a client of its own, and put the results into :attr:`done`."""
 
     def __init__(self, tasks: Sequence[Steps[T]], make_client: Callable[[], Client], stop: threading.Event) -> None:
         self.done: queue.Queue[tuple[int, T | BaseException]] = queue.Queue()
@@ -176,7 +176,7 @@ class _WorkerPool(Generic[T]):
 
     def start(self, count: int) -> None:
         """Start so many threads."""
-        # Daemons: a thread that waits for an answer for minutes must not hold up a process that is being killed.
+        # Daemons: a thread that waits for an answer for minutes must not block a process that is being killed.
         for _ in range(count):
             threading.Thread(target=self._work, name="posthog", daemon=True).start()
 
@@ -184,7 +184,7 @@ class _WorkerPool(Generic[T]):
         """Wait for the next result.
 
         :param deadline: as for :func:`run_all`.
-        :raises Stopped: if the work was told to stop meanwhile.
+        :raises Stopped: if the work was stopped meanwhile.
         :raises _DeadlinePassed: if it does not come in time.
         """
         while True:
@@ -218,7 +218,7 @@ async def run_all_async(
     deadline: float | None = None,
     on_timeout: T | None = None,
 ) -> list[T]:
-    """Do several tasks side by side on one client, and return their results in the tasks' order.
+    """Run several tasks concurrently on one client, and return their results in the tasks' order.
 
     :param tasks: the tasks. They return their failures: the first error that one raises ends them all.
     :param client: the client.
@@ -244,9 +244,9 @@ async def run_all_async(
         await asyncio.gather(*futures, return_exceptions=True)  # the caller closes the client next
 
 
-def _next(steps: Steps[Any], came: object) -> Step:
-    """Give the work what its last step brought (nothing, before the first), or raise it there, and return the next."""
-    return steps.throw(came) if isinstance(came, PostHogError) else steps.send(came)
+def _next(steps: Steps[Any], result: object) -> Step:
+    """Send the last step's result into the work (or raise its error there), and return the next step."""
+    return steps.throw(result) if isinstance(result, PostHogError) else steps.send(result)
 
 
 def _do(step: Step, client: Client, stop: threading.Event | None, policy: RetryPolicy | None) -> object:

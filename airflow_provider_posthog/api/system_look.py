@@ -1,7 +1,7 @@
-"""One query for all jobs of a project that tasks wait for, in the tables that show PostHog's own state.
+"""One query for all jobs of a project that tasks wait for, in PostHog's system tables.
 
-``system.batch_export_runs`` and its like are newer than many servers. Which of them a server has not is found once,
-and its jobs are asked for one by one from then on.
+``system.batch_export_runs`` and the like are newer than many servers. A table that a server lacks is noticed once, and
+its jobs are polled one by one from then on.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from airflow_provider_posthog.api.steps import Send, Steps
 from airflow_provider_posthog.api.watched import Watched, utc
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError, PostHogValidationError
 
-#: What a query asks for at the most: its text has to stay below ClickHouse's limit of 256 KiB.
+#: The most jobs of a query: its text has to stay below ClickHouse's limit of 256 KiB.
 MOST = 2000
-#: Seconds after which a table that was not there is looked for again.
+#: Seconds after which a missing table is tried again.
 _FORGET_AFTER = 6 * 3600.0
 
-#: Which table tells of what; of the rest no table tells enough, and each is asked for alone. (That of cohorts'
-#: calculations is not known to have those of static ones, and that of checks has only what has ended.)
+#: Which table reports on what; no table reports enough on the rest, and each of those is polled alone. (That of
+#: cohorts' calculations may lack those of static ones, and that of checks has only checks that have ended.)
 TABLES = {
     "run": "system.batch_export_runs",
     "backfill": "system.batch_export_backfills",
@@ -48,7 +48,7 @@ _INTERVAL = (
 )
 _NONE = "toInt(NULL)"
 _VIEW = "data_modeling_view_id"
-#: For each table: what its rows are jobs of, and the columns that say the rest.
+#: For each table: what its rows are jobs of, then the other columns.
 _COLUMNS: dict[str, tuple[str, str, str, str, str, str]] = {
     "system.batch_export_runs": (
         _INTERVAL,
@@ -121,12 +121,12 @@ _KINDS: tuple[tuple[type, ...], ...] = (
     (int, type(None)),
     (str, type(None)),
 )
-#: Which tables a server has not, by its address, and when that was found.
+#: The tables that a server lacks, by its address, and when that was noticed.
 _missing: dict[str, dict[str, float]] = {}
 
 
 def missing(server: str) -> set[str]:
-    """Return which tables a server has not, as far as it is known.
+    """Return the tables that a server is known to lack.
 
     :param server: its address.
     """
@@ -138,29 +138,31 @@ def missing(server: str) -> set[str]:
 
 
 def look(texts: Collection[str], policy: RetryPolicy, server: str) -> Steps[dict[str, dict[str, Any]]]:
-    """Ask for many jobs by one query.
+    """Poll many jobs by one query.
 
     :param texts: what is waited for, as :class:`~airflow_provider_posthog.api.watched.Watched` writes it.
     :param policy: how patient to be.
-    :param server: the address of the server, for what is known of it.
-    :returns: what :func:`~airflow_provider_posthog.api.watched.judge` reads, by the texts; those are missing of which
-        this server's tables do not tell.
+    :param server: the address of the server, for what is known about it.
+    :returns: what :func:`~airflow_provider_posthog.api.watched.judge` reads, by the texts; without those that this
+        server's tables do not report on.
     """
-    asked = [each for each in _known(sorted(texts)) if each.what in TABLES]
+    jobs = [job for job in _known(sorted(texts)) if job.what in TABLES]
     answers: dict[str, dict[str, Any]] = {}
-    for first in range(0, len(asked), MOST):
-        answers.update((yield from _look(asked[first : first + MOST], policy, server)))
+    for first in range(0, len(jobs), MOST):
+        answers.update((yield from _look(jobs[first : first + MOST], policy, server)))
     return answers
 
 
 def _known(texts: Sequence[str]) -> Iterable[Watched]:
     for text in texts:
-        with suppress(PostHogSettingsError):  # another version's: its own look says so, and no other task suffers
+        with suppress(
+            PostHogSettingsError
+        ):  # another version's: polling it alone reports that, and no other task suffers
             yield Watched.parse(text)
 
 
 def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
-    """Ask for one job: in the tables, or alone where there are none.
+    """Poll one job: in the tables, or by a call of its own if there are none.
 
     :param text: what is waited for.
     :param policy: how patient to be.
@@ -173,39 +175,37 @@ def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
     return alone
 
 
-def _look(asked: Sequence[Watched], policy: RetryPolicy, server: str) -> Steps[dict[str, dict[str, Any]]]:
+def _look(jobs: Sequence[Watched], policy: RetryPolicy, server: str) -> Steps[dict[str, dict[str, Any]]]:
     while True:
         without = missing(server)
-        answerable = [each for each in asked if TABLES[each.what] not in without]
+        answerable = [job for job in jobs if TABLES[job.what] not in without]
         if not answerable:
             return {}
         try:
             answer: Timed[Any] = yield Send(question(answerable), policy)
         except PostHogValidationError as error:
-            _note_missing(server, {TABLES[each.what] for each in answerable}, str(error))
+            _note_missing(server, {TABLES[job.what] for job in answerable}, str(error))
             continue
         at = answer.at.timestamp() if answer.at is not None else 0.0
-        return {
-            str(each): {"id": str(each), "rows": rows, "at": at} for each, rows in _sorted(answerable, answer.value)
-        }
+        return {str(job): {"id": str(job), "rows": rows, "at": at} for job, rows in _sorted(answerable, answer.value)}
 
 
 def _note_missing(server: str, tables: set[str], text: str) -> None:
-    """Note the table that an error names, or else all that were asked for: it may be a column that is not there."""
+    """Record the table that an error names, or else all that were queried: a column may be missing."""
     named = {table for table in tables if re.search(rf"[Uu]nknown table.*{re.escape(table)}\b", text)}
     for table in named or tables:
         _missing.setdefault(server, {})[table] = time.monotonic()
 
 
-def question(asked: Sequence[Watched]) -> Call[Timed[Any]]:
+def question(jobs: Sequence[Watched]) -> Call[Timed[Any]]:
     """Make the query.
 
-    :param asked: what is waited for.
+    :param jobs: the jobs that are waited for.
     """
     values: dict[str, Any] = {}
     arms = []
-    for table in dict.fromkeys(TABLES[each.what] for each in asked):
-        mine = [each for each in asked if TABLES[each.what] == table]
+    for table in dict.fromkeys(TABLES[job.what] for job in jobs):
+        mine = [job for job in jobs if TABLES[job.what] == table]
         of, status, created, rows, size, error = _COLUMNS[table]
         backfill = "toString(backfill_id)" if table == TABLES["run"] else "''"
         columns = (
@@ -236,30 +236,30 @@ def _answered(node: Mapping[str, Any]) -> Call[Any]:
     return replace(cast("Call[Any]", call), read=read)
 
 
-def _named(asked: Iterable[Watched], place: int = 0) -> list[str]:
-    return sorted({each.names[place] for each in asked})
+def _named(jobs: Iterable[Watched], place: int = 0) -> list[str]:
+    return sorted({job.names[place] for job in jobs})
 
 
 def _interval(watched: Watched) -> str:
     return "/".join(watched.names)
 
 
-def _of_runs(asked: Sequence[Watched], values: dict[str, Any]) -> str:
-    single = [each for each in asked if each.what == "run"]
-    conditions = _completed(asked, values, "runs", "batch_export_id", "finished_at")
+def _of_runs(jobs: Sequence[Watched], values: dict[str, Any]) -> str:
+    single = [job for job in jobs if job.what == "run"]
+    conditions = _completed(jobs, values, "runs", "batch_export_id", "finished_at")
     if single:
-        values["exports"], values["intervals"] = _named(single), sorted({_interval(each) for each in single})
+        values["exports"], values["intervals"] = _named(single), sorted({_interval(job) for job in single})
         conditions.append(f"batch_export_id IN {{exports}} AND {_INTERVAL} IN {{intervals}}")
-    return " OR ".join(f"({one})" for one in conditions)
+    return " OR ".join(f"({condition})" for condition in conditions)
 
 
-def _completed(asked: Sequence[Watched], values: dict[str, Any], what: str, column: str, finished: str) -> list[str]:
-    """Return the condition for what was completed since some time, if that is watched."""
-    mine = [each for each in asked if each.what == what]
+def _completed(jobs: Sequence[Watched], values: dict[str, Any], what: str, column: str, finished: str) -> list[str]:
+    """Return the condition for jobs that were completed since a time, if any are watched."""
+    mine = [job for job in jobs if job.what == what]
     if not mine:
         return []
     values[f"of_{what}"] = _named(mine)
-    values[f"{what}_since"] = _time(min(each.since for each in mine))
+    values[f"{what}_since"] = _time(min(job.since for job in mine))
     return [f"{column} IN {{of_{what}}} AND status = 'Completed' AND {finished} >= toDateTime({{{what}_since}})"]
 
 
@@ -267,33 +267,33 @@ def _time(seconds: float) -> str:
     return utc(seconds).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _of_backfills(asked: Sequence[Watched], values: dict[str, Any]) -> str:
-    values["backfills"] = _named((each for each in asked if each.what == "backfill"), 1) or [""]
-    live = " OR status IN ['Starting', 'Running']" if any(each.what == "place" for each in asked) else ""
+def _of_backfills(jobs: Sequence[Watched], values: dict[str, Any]) -> str:
+    values["backfills"] = _named((job for job in jobs if job.what == "backfill"), 1) or [""]
+    live = " OR status IN ['Starting', 'Running']" if any(job.what == "place" for job in jobs) else ""
     return f"id IN {{backfills}}{live}"
 
 
 def _of_jobs(
     column: str, name: str, what: str, owner: str, finished: str
 ) -> Callable[[Sequence[Watched], dict[str, Any]], str]:
-    def condition(asked: Sequence[Watched], values: dict[str, Any]) -> str:
-        conditions = _completed(asked, values, f"{what}s", owner, finished)
-        single = [each for each in asked if each.what != f"{what}s"]
+    def condition(jobs: Sequence[Watched], values: dict[str, Any]) -> str:
+        conditions = _completed(jobs, values, f"{what}s", owner, finished)
+        single = [job for job in jobs if job.what != f"{what}s"]
         if single:
-            values[f"{name}_ids"] = sorted({one for each in single for one in _owners(each)})
-            counting, mine = [each.since for each in single if each.what == what], f"{column} IN {{{name}_ids}}"
+            values[f"{name}_ids"] = sorted({owner for job in single for owner in _owners(job)})
+            counting, mine = [job.since for job in single if job.what == what], f"{column} IN {{{name}_ids}}"
             conditions.append(f"{mine} AND status = 'Running'")
             if counting:
                 values[f"{name}_created"] = _time(min(counting))
                 conditions.append(f"{mine} AND created_at >= toDateTime({{{name}_created}})")
-        return " OR ".join(f"({one})" for one in conditions)
+        return " OR ".join(f"({part})" for part in conditions)
 
     return condition
 
 
-def _of_cohorts(asked: Sequence[Watched], values: dict[str, Any]) -> str:
-    values["cohorts"] = [int(each) for each in _named(asked)]
-    values["cohorts_since"] = _time(min(each.since for each in asked))
+def _of_cohorts(jobs: Sequence[Watched], values: dict[str, Any]) -> str:
+    values["cohorts"] = [int(cohort) for cohort in _named(jobs)]
+    values["cohorts_since"] = _time(min(job.since for job in jobs))
     return "cohort_id IN {cohorts} AND started_at >= toDateTime({cohorts_since})"
 
 
@@ -309,7 +309,7 @@ _CONDITIONS: dict[str, Callable[[Sequence[Watched], dict[str, Any]], str]] = {
 
 
 def _owners(watched: Watched) -> tuple[str, ...]:
-    """Return what the rows that tell of it are jobs of, or their own ids."""
+    """Return the owners of the rows that report on it, or their own ids."""
     if watched.what == "backfill":
         return (watched.names[1],)
     if watched.what == "run":
@@ -317,8 +317,8 @@ def _owners(watched: Watched) -> tuple[str, ...]:
     return watched.schemas if watched.what in ("sync", "idle") else (watched.names[0],)
 
 
-def _sorted(asked: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable[tuple[Watched, list[dict[str, Any]]]]:
-    """Yield what is waited for, each with the rows that tell of it."""
+def _sorted(jobs: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable[tuple[Watched, list[dict[str, Any]]]]:
+    """Yield each job with the rows that report on it."""
     by_owner: dict[tuple[str, str], list[dict[str, Any]]] = {}
     whole: dict[tuple[str, str], list[dict[str, Any]]] = {}
     live: list[dict[str, Any]] = []
@@ -332,11 +332,11 @@ def _sorted(asked: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable
         whole.setdefault((table, parent or ""), []).append(dict(sorted_rows))
         if is_backfill:
             live.append(dict(sorted_rows))
-    for each in asked:
-        table = TABLES[each.what]
-        if each.what == "place":
-            yield each, live
-        elif each.what in ("runs", "syncs", "views"):
-            yield each, [one for one in whole.get((table, each.names[0]), []) if (one["finished"] or 0) >= each.since]
+    for job in jobs:
+        table = TABLES[job.what]
+        if job.what == "place":
+            yield job, live
+        elif job.what in ("runs", "syncs", "views"):
+            yield job, [row for row in whole.get((table, job.names[0]), []) if (row["finished"] or 0) >= job.since]
         else:
-            yield each, [one for owner in _owners(each) for one in by_owner.get((table, owner), [])]
+            yield job, [row for owner in _owners(job) for row in by_owner.get((table, owner), [])]

@@ -1,4 +1,4 @@
-"""What the log says of a wait: each change, the first failure, and what stays the same ever more rarely."""
+"""What a wait logs: each change, the first failure, and an unchanged state ever more rarely."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import math
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
 
-#: Seconds after which what has not changed is said again for the first time.
+#: Seconds after which an unchanged state is logged again for the first time.
 _AGAIN = 30.0
-#: Seconds beside an interval after which a look is late.
+#: Seconds beyond an interval after which a poll is late.
 _LATE = 5.0
 #: Seconds without a wait after which a slowdown has ended.
 _CALM = 60.0
 
 
 class Slowdown:
-    """Decides which wait for a budget is news: the first one of a slowdown. Whoever has one sees to its lock."""
+    """Decides which wait for a budget is logged: the first one of a slowdown. The owner provides the lock."""
 
     def __init__(self) -> None:
         self._until = -math.inf
 
     def begins(self, now: float, wait: float) -> bool:
-        """Note that a call is held back; say whether it is the first one after a minute in which none was.
+        """Record that a call is held back; return whether it is the first after a minute without any.
 
         :param now: the time, in seconds of any one clock that does not go back.
         :param wait: for how many seconds the call is held back.
@@ -33,28 +33,28 @@ class Slowdown:
 
 
 class Telling:
-    """Decides what of a wait is news. A line per poll would flood the log of a long job."""
+    """Decides what of a wait is logged. A line per poll would flood the log of a long job."""
 
     def __init__(self) -> None:
         self._shown: object = None
         self._again = self._held_again = _AGAIN
         self._held = False
 
-    def is_news(self, seen: Verdict | PostHogError, waited: float) -> bool:
-        """Tell whether what a look brought is to be said.
+    def is_news(self, observed: Verdict | PostHogError, waited: float) -> bool:
+        """Return whether to log the outcome of a poll.
 
-        :param seen: what it brought.
+        :param observed: the outcome.
         :param waited: seconds since the wait began.
         """
         self._held = False
-        what = _kind_of(seen)
-        if what == self._shown and waited < self._again:
+        kind = _kind_of(observed)
+        if kind == self._shown and waited < self._again:
             return False
-        self._shown, self._again = what, max(self._again, waited) * 2
+        self._shown, self._again = kind, max(self._again, waited) * 2
         return True
 
     def is_held_news(self, waited: float) -> bool:
-        """Tell whether it is to be said that the rate limits hold back a look.
+        """Return whether to log that the rate limits hold back a poll.
 
         :param waited: seconds since the wait began.
         """
@@ -65,23 +65,23 @@ class Telling:
 
     @staticmethod
     def patience(interval: float) -> float:
-        """Return after how many seconds a look is late.
+        """Return after how many seconds a poll is late.
 
-        :param interval: the longest wait between two looks, in seconds.
+        :param interval: the longest wait between two polls, in seconds.
         """
         return interval + _LATE
 
 
-def words_of(seen: Verdict | PostHogError) -> str:
-    """Say what a look brought.
+def words_of(observed: Verdict | PostHogError) -> str:
+    """Describe the outcome of a poll.
 
-    :param seen: the verdict, or the error.
+    :param observed: the verdict, or the error.
     """
-    return str(seen) if isinstance(seen, PostHogError) else f"{seen.state} {seen.reason}".rstrip()
+    return str(observed) if isinstance(observed, PostHogError) else f"{observed.state} {observed.reason}".rstrip()
 
 
-def _kind_of(seen: Verdict | PostHogError) -> object:
-    """Return what makes a failure another one: not its seconds or its request's number."""
-    if isinstance(seen, PostHogAPIError):
-        return type(seen), seen.status, seen.code
-    return type(seen) if isinstance(seen, PostHogError) else (seen.state, seen.reason)
+def _kind_of(observed: Verdict | PostHogError) -> object:
+    """Return what distinguishes outcomes: not the seconds or the request's id in a message."""
+    if isinstance(observed, PostHogAPIError):
+        return type(observed), observed.status, observed.code
+    return type(observed) if isinstance(observed, PostHogError) else (observed.state, observed.reason)

@@ -1,7 +1,7 @@
-"""PostHog's warehouse: sources and their schemas, views, and tables in one's own bucket.
+"""PostHog's warehouse: sources and their schemas, views, and tables in your own bucket.
 
-Neither a reload nor a run answers with the id of what it started: ask for the server's time first, and wait for the
-first job that was created after it (:mod:`~airflow_provider_posthog.api.watched`).
+Neither a reload nor a run returns the id of what it started: read the server's time first, and wait for the first job
+that was created after it (:mod:`~airflow_provider_posthog.api.watched`).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def reload_source(source_id: Uuid) -> Call[None]:
 
 @endpoint("GET", "external_data_sources/{id}/jobs/", scopes=_READ_SOURCE)
 def source_jobs(source_id: Uuid, *, after: Time | None = None, before: Time | None = None) -> Call[list[SyncJob]]:
-    """List the syncs of a source, the newest first, 50 at the most.
+    """List the syncs of a source, newest first, 50 at most.
 
     :param source_id: its UUID.
     :param after: only those that were created after this time.
@@ -239,7 +239,7 @@ def tables(*, limit: Limit = 100, offset: Offset = 0, search: Text | None = None
 
 
 def create_table(*, name: str, format: str, url_pattern: str, credential: Mapping[str, str]) -> Call[Table]:
-    """Make a table of the files in one's own bucket, which have to be there. They stay there.
+    """Make a table of the files in your own bucket, which have to exist. They stay there.
 
     No endpoint of the catalog: the arguments of a generic task are shown in Airflow, and these hold a secret.
 

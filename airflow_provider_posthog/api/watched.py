@@ -1,6 +1,6 @@
 """PostHog's own jobs that many tasks wait for at once: what is waited for, as text, and what its rows mean.
 
-All of them are one kind of job to the poller, so that one query answers for every backfill, run, sync and view of a
+The poller treats all of them as one kind of job, so that one query covers every backfill, run, sync and view of a
 project (:mod:`~airflow_provider_posthog.api.system_look`). What is waited for is a text that triggers carry and that a
 retry reads back: ``backfill/<export>/<backfill>/<since>``. Its first word is never renamed.
 """
@@ -16,10 +16,9 @@ from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict, of_run
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
-#: Seconds for which PostHog may not know a backfill whose id it has just given away.
+#: Seconds for which PostHog may not know a backfill whose id it has just returned.
 HIDDEN_SECONDS = 300.0
-#: Seconds after which a sync or a view's run that was asked for has to be there: PostHog answers 200, too, when its
-#: scheduler has refused.
+#: Seconds after which a requested sync or view run must exist: PostHog answers 200 even when its scheduler has refused.
 START_SECONDS = 900.0
 
 Row = Mapping[str, Any]
@@ -61,7 +60,7 @@ class Watched:
         if count is None or len(names) != count + 1 or not names[-1].isdecimal():
             raise PostHogSettingsError(
                 "job_id",
-                f"{clean(text)[:80]!r} is nothing that this version of the provider can wait for.",
+                f"is {clean(text)[:80]!r}, which this version of the provider cannot wait for.",
                 "Restart the triggerer and the workers, so that both run the same version.",
             )
         return cls(what, tuple(names[:-1]), int(names[-1]))
@@ -147,7 +146,7 @@ def _text(error: object) -> str | None:
 
 
 def judge(answer: Mapping[str, Any]) -> Verdict:
-    """Read what a look has found.
+    """Judge the rows of a poll.
 
     :param answer: ``id`` (the text of what is waited for), ``rows`` (as :func:`row` makes them) and ``at``, the
         server's time in seconds since 1970; 0 if it is not known.
@@ -162,14 +161,14 @@ def facts(answer: Mapping[str, Any]) -> dict[str, Any]:
     :param answer: as for :func:`judge`.
     """
     watched = Watched.parse(str(answer["id"]))
-    rows = [each for each in answer["rows"] if watched.what not in ("place", "idle", "view_idle")]
+    rows = [row for row in answer["rows"] if watched.what not in ("place", "idle", "view_idle")]
     most = _MOST_FACTS
-    if watched.what in ("runs", "syncs", "views"):  # for watchers, which keep nothing of it
+    if watched.what in ("runs", "syncs", "views"):  # for event watchers, which store none of it
         rows, most = list(completed(watched, rows)), len(rows)
-    return {"id": str(answer["id"]), "at": answer["at"], "rows": [dict(each) for each in rows][:most]}
+    return {"id": str(answer["id"]), "at": answer["at"], "rows": [dict(row) for row in rows][:most]}
 
 
-#: Rows of an event at the most: a source has as many schemas as its database has tables.
+#: The most rows of an event: a source has as many schemas as its database has tables.
 _MOST_FACTS = 200
 
 
@@ -178,27 +177,27 @@ def newest(rows: Sequence[Row]) -> Row | None:
 
     :param rows: the rows.
     """
-    return max(rows, key=lambda each: (each["created"] or 0.0, each["id"]), default=None)
+    return max(rows, key=lambda row: (row["created"] or 0.0, row["id"]), default=None)
 
 
 def since(watched: Watched, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that count, the first that was created first.
+    """Return the rows that count, oldest first.
 
     :param watched: what is waited for.
     :param rows: the rows.
     """
-    counting = [each for each in rows if each["created"] is not None and each["created"] >= watched.since]
-    return sorted(counting, key=lambda each: (each["created"], each["id"]))
+    counting = [row for row in rows if row["created"] is not None and row["created"] >= watched.since]
+    return sorted(counting, key=lambda row: (row["created"], row["id"]))
 
 
 def deciding_run(watched: Watched, rows: Sequence[Row]) -> Row | None:
-    """Return the run that says how an interval's export stands: a good one, or else the newest.
+    """Return the run that decides on an interval's export: a successful one, or else the newest.
 
     :param watched: what is waited for.
     :param rows: the interval's runs.
     """
     counting = since(watched, rows)
-    good = [each for each in counting if of_run(each).state == "succeeded"]
+    good = [run for run in counting if of_run(run).state == "succeeded"]
     return newest(good or counting)
 
 
@@ -206,32 +205,32 @@ def _backfill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     if rows:
         return of_run(rows[0])
     if at and at - watched.since > HIDDEN_SECONDS:
-        return Verdict("failed", "PostHog does not know the backfill whose id it gave away")
-    return Verdict("pending", "PostHog has not written the backfill down yet")
+        return Verdict("failed", "PostHog does not know the backfill whose id it returned")
+    return Verdict("pending", "PostHog does not show the backfill yet")
 
 
 def _run(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     run = deciding_run(watched, rows)
-    if run is None or not (watched.since or any(each["backfill"] is None for each in rows)):
+    if run is None or not (watched.since or any(row["backfill"] is None for row in rows)):
         return Verdict("pending", "PostHog has begun no run of the interval yet")
     return of_run(run)
 
 
 def _place(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
-    live = sum(of_run(each).state == "pending" for each in rows)
+    live = sum(of_run(row).state == "pending" for row in rows)
     if live < int(watched.names[1]) and at >= watched.since:
         return Verdict("succeeded")
-    return Verdict("pending", f"{live} backfills go on")
+    return Verdict("pending", f"{live} backfills are running")
 
 
 def _idle(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
-    live = sum(_of_warehouse(each).state == "pending" for each in rows)
-    return Verdict("pending", "a job that was started before goes on") if live else Verdict("succeeded")
+    live = sum(_of_warehouse(row).state == "pending" for row in rows)
+    return Verdict("pending", "a job that was started before is running") if live else Verdict("succeeded")
 
 
 def _sync(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     counting = since(watched, rows)
-    first = {each["of"]: each for each in reversed(counting)}  # the first of each schema
+    first = {job["of"]: job for job in reversed(counting)}  # the first of each schema
     verdicts = {schema: _of_warehouse(first[schema]) for schema in watched.schemas if schema in first}
     failed = [verdict for verdict in verdicts.values() if verdict.state == "failed"]
     missing = len(watched.schemas) - len(verdicts)
@@ -240,7 +239,7 @@ def _sync(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     if missing:
         return _not_started(watched, at, f"{missing} of {len(watched.schemas)} syncs")
     going_on = sum(verdict.state == "pending" for verdict in verdicts.values())
-    return Verdict("pending", f"{going_on} syncs go on") if going_on else Verdict("succeeded")
+    return Verdict("pending", f"{going_on} syncs are running") if going_on else Verdict("succeeded")
 
 
 def _first_since(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
@@ -251,23 +250,23 @@ def _first_since(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
 def _not_started(watched: Watched, at: float, what: str) -> Verdict:
     if at and at - watched.since > START_SECONDS:
         return Verdict(
-            "failed", f"PostHog has not begun {what} within {START_SECONDS:.0f} s, though it has answered the request"
+            "failed", f"PostHog has not begun {what} within {START_SECONDS:.0f} s, although it accepted the request"
         )
     return Verdict("pending", f"PostHog has not begun {what} yet")
 
 
 def _fill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
-    found = rows[0]
-    if found["status"] == "Failed":
+    cohort = rows[0]
+    if cohort["status"] == "Failed":
         return Verdict("failed", "PostHog could not calculate it")
-    if found["status"] == "Running":
-        return Verdict("pending", "PostHog calculates it")
-    if str(found["created"] or 0) == watched.names[1]:  # what there was before is no answer
+    if cohort["status"] == "Running":
+        return Verdict("pending", "PostHog is calculating it")
+    if str(cohort["created"] or 0) == watched.names[1]:  # still the calculation from before
         return Verdict("pending", "PostHog has not begun to fill it yet")
     return Verdict("succeeded")
 
 
-#: What the words mean that PostHog has for runs of checks and for calculations of experiments.
+#: PostHog's statuses for runs of checks and for calculations of experiments.
 _ENDS = {
     "completed": Verdict("succeeded"),
     "failed": Verdict("failed", "PostHog could not do it"),
@@ -289,19 +288,19 @@ def _completed(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
 
 
 def completed(watched: Watched, rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that were completed at ``since`` or later, the first that was completed first.
+    """Return the rows that were completed at ``since`` or later, in the order of their ends.
 
     :param watched: what is watched.
     :param rows: the rows.
     """
-    past = [one for one in rows if one["status"] == "Completed" and (one["finished"] or 0.0) >= watched.since]
-    return sorted(past, key=lambda one: (one["finished"], one["id"]))
+    past = [row for row in rows if row["status"] == "Completed" and (row["finished"] or 0.0) >= watched.since]
+    return sorted(past, key=lambda row: (row["finished"], row["id"]))
 
 
 _WAREHOUSE_FAILURES = {
     "Failed": "it failed",
     "Cancelled": "somebody cancelled it",
-    "Skipped": "PostHog left it out, as a view that it is made of fails or is paused",
+    "Skipped": "PostHog skipped it, as a view that it depends on fails or is paused",
     "Billing limits": "the billing limit is reached",
     "Billing limit too low": "the billing limit is too low for it",
     "BillingLimitReached": "the billing limit is reached",

@@ -1,7 +1,7 @@
-"""How the workers' client (requests) uses its sockets: it knows whether a request went out, and when to stop waiting.
+"""The sockets of the workers' client (requests): know whether a request was sent, and when to stop waiting.
 
-requests tells neither: it names a lost answer behind a proxy a proxy's fault, and its timeouts are those of one read,
-so that an answer of a byte at a time holds a worker for ever.
+requests offers neither: it reports a lost answer behind a proxy as the proxy's fault, and its timeouts are per read, so
+that an answer of a byte at a time blocks a worker for ever.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # TLS failures of the handshake; any other may come after the request was sent.
 NO_HANDSHAKE = re.compile(r"(?i)certificate|hostname|unsupported_protocol|protocol_version|handshake_fail")
-#: What can be wrong with an address, a key or a proxy's address: found before anything is sent.
+#: Errors of an address, a key or a proxy's address, raised before anything is sent.
 _CANNOT_BE_SENT = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
@@ -41,13 +41,13 @@ _CANNOT_BE_SENT = (
 )
 #: What happens before a connection is there.
 _NO_CONNECTION = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
-#: How many answers that only promise another one are skipped.
+#: How many interim answers (status 1xx) are skipped.
 _MOST_PROMISES = 20
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})")
 
 
 class Going:
-    """What is known of one request while it goes.
+    """The state of one request on its way.
 
     :param until: when to stop waiting for its answer, by :func:`time.monotonic`.
     """
@@ -73,7 +73,7 @@ _here = threading.local()
 
 @contextmanager
 def going(until: float) -> Iterator[Going]:
-    """Note in this thread what becomes of a request.
+    """Track a request in this thread.
 
     :param until: when to stop waiting for its answer, by :func:`time.monotonic`.
     """
@@ -90,7 +90,7 @@ def _going() -> Going:
 
 
 class _PacedIO(io.RawIOBase):
-    """Reads from a socket until the time is up, and only as long as enough comes."""
+    """Reads from a socket until the time is up, and only while enough bytes arrive."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
@@ -125,7 +125,7 @@ class _PacedResponse(HTTPResponse):
         self.fp: Any = io.BufferedReader(_PacedIO(self.fp.detach(), sock))
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Read the first line of the answer, after those that only promise one (http.client knows but 100)."""
+        """Read the first line of the answer, after interim ones (http.client skips only 100)."""
         status: tuple[str, int, str] = super()._read_status()  # type: ignore[misc]
         for _ in range(_MOST_PROMISES):
             if not 102 <= status[1] < 200:
@@ -136,7 +136,7 @@ class _PacedResponse(HTTPResponse):
 
 
 class _Noting:
-    """Goes before a connection's class: notes when the request itself goes out, after all greetings of the way."""
+    """Mixed into a connection's class: records when the request itself is sent, after TLS and proxy handshakes."""
 
     response_class = _PacedResponse
     _greeting = False
@@ -157,15 +157,15 @@ class _Noting:
 
 
 class WireAdapter(HTTPAdapter):
-    """The adapter whose connections do as this module says, with proxies of all kinds too."""
+    """The adapter whose connections behave as this module describes, also through proxies of all kinds."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as HTTPAdapter's
-        """Make the pools' manager."""
+        """Create the pool manager."""
         super().init_poolmanager(*args, **kwargs)
         _note(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:  # noqa: ANN401 - as HTTPAdapter's
-        """Return the manager of a proxy's pools.
+        """Return the pool manager of a proxy.
 
         :param proxy: its address.
         :param kwargs: as HTTPAdapter's.
@@ -195,7 +195,7 @@ class PlainSession(requests.Session):
     """
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Say where an answer leads to.
+        """Return where an answer redirects to; ``None`` in a client's calls.
 
         :param resp: the answer.
         """
@@ -221,9 +221,9 @@ def errors_of_requests() -> Iterator[None]:
 
 
 def read_some(response: requests.Response, most: int) -> bytes:
-    """Read what has come of a body, unpacked, and wait only where nothing has; empty at its end.
+    """Read what has arrived of a body, unpacked; wait only if nothing has; empty at its end.
 
-    ``iter_content`` waits until its chunk is full, and forgets what came if the connection breaks meanwhile.
+    ``iter_content`` waits until its chunk is full, and loses what has arrived if the connection breaks meanwhile.
 
     :param response: the response, whose body was not read otherwise.
     :param most: how many bytes at the most.
@@ -235,7 +235,7 @@ def read_some(response: requests.Response, most: int) -> bytes:
 
 
 def size_of(response: requests.Response) -> str:
-    """Return the size that a body is said to have; empty if none is.
+    """Return the ``Content-Length`` of a body; empty if there is none.
 
     :param response: the response.
     :raises requests.RequestException: if it is not a number, or there are two.
@@ -256,12 +256,13 @@ def foreign_encodings(named: Iterable[str]) -> set[str]:
 
 
 def no_answer(error: requests.RequestException, *, sent: bool | None = None) -> NoAnswer:
-    """Say of an error of requests what happened, and whether the server may have received the request.
+    """Return what an error of requests means, and whether the server may have received the request.
 
-    What is not surely one of the time before counts as sent: a job is then looked for, and not started again.
+    Unless it is certain that the request was not sent, it counts as sent: a job is then searched for, not started
+    again.
 
     :param error: the error.
-    :param sent: whether the request went out, where that was seen; else the error's kind tells.
+    :param sent: whether the request went out, if known; otherwise it follows from the kind of error.
     """
     if isinstance(error, NotAnsweredError):
         return error.outcome
@@ -281,7 +282,7 @@ def _unsendable(error: Exception) -> str:
 _SLOW = "no answer in time"
 _CUT = "the connection was cut before the whole answer arrived"
 _NO_HTTP = "what answered does not speak HTTP"
-#: What is said of the same errors if they come before the request could be sent.
+#: The wording for the same errors when they come before the request was sent.
 _BEFORE = {
     _SLOW: "no connection in time",
     _CUT: "the connection was closed before the request could be sent",
@@ -296,6 +297,8 @@ def _of_kind(error: requests.RequestException) -> NoAnswer:
     if isinstance(error, requests.exceptions.ProxyError):
         return _of_proxy(getattr(reason or cause, "original_error", None))
     if isinstance(error, requests.exceptions.SSLError):
+        if "WRONG_VERSION_NUMBER" in str(reason or error):
+            return NoAnswer("what answered does not speak TLS: should the host be http://?", sent=False, lasting=True)
         if not NO_HANDSHAKE.search(str(reason or error)):
             return NoAnswer("the TLS connection broke", sent=True)
         why = f"no trusted TLS connection ({type(error).__name__}): see the connection's verify"
@@ -305,8 +308,10 @@ def _of_kind(error: requests.RequestException) -> NoAnswer:
     if isinstance(error, requests.exceptions.Timeout):
         return NoAnswer(_SLOW, sent=True)
     if isinstance(error, requests.exceptions.ConnectionError):
+        if isinstance(reason or cause, urllib3.exceptions.NameResolutionError):
+            return NoAnswer("no connection (DNS knows no such host)", sent=False)
         if isinstance(reason or cause, urllib3.exceptions.NewConnectionError):
-            return NoAnswer("no connection (refused, or no such host)", sent=False)
+            return NoAnswer("no connection (refused)", sent=False)
         return NoAnswer(_no_http(cause) or _CUT, sent=True)
     return _of_answer(error, cause)
 
@@ -324,7 +329,7 @@ def _of_answer(error: requests.RequestException, cause: object) -> NoAnswer:
 
 
 def _of_proxy(original: object) -> NoAnswer:
-    """Say what a proxy's error is: urllib3 calls so all that breaks on a connection through a proxy."""
+    """Return what a proxy's error means: urllib3 reports every fault behind a proxy as one."""
     refused = _TUNNEL.search(str(original))
     if refused:
         return NoAnswer(
@@ -344,7 +349,7 @@ def _of_proxy(original: object) -> NoAnswer:
 
 
 def _no_http(cause: object) -> str:
-    """Tell whether something answered that speaks no HTTP."""
+    """Return whether something answered that speaks no HTTP."""
     broken = cause.args[1] if isinstance(cause, urllib3.exceptions.ProtocolError) and len(cause.args) > 1 else None
     odd = type(broken).__name__ in ("BadStatusLine", "UnknownProtocol", "LineTooLong", "HTTPException")
     return _NO_HTTP if odd else ""

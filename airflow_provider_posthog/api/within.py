@@ -1,4 +1,4 @@
-"""A bound for asynchronous work, on every Python."""
+"""A time limit for asynchronous work, on every supported Python."""
 
 from __future__ import annotations
 

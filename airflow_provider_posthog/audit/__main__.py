@@ -40,18 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         one, or the ledger, is damaged or forged; 3 if the origin was not checked; 4 if one is still open. Of ``due``: 1
         if a request is due. Of the others: 0, or 1 if nothing was found. 2 if something could not be read.
     """
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        if asked.command == "keys":
-            return _keys(asked.private, asked.public)
-        if asked.command == "due":
-            return _due(asked.where, asked.within)
-        keys = keys_of(_salts(), [read_public_key("--public-key", path) for path in asked.public_key])
-        if asked.command == "extract":
-            return _extract(asked.where, asked.kind, asked.out, keys)
-        if asked.command == "find":
-            return _find(asked.where, asked.kind, keys)
-        return _verify(asked.where, asked.report, keys, asked.ledger_head)
+        if options.command == "keys":
+            return _keys(options.private, options.public)
+        if options.command == "due":
+            return _due(options.where, options.within)
+        keys = keys_of(_salts(), [read_public_key("--public-key", path) for path in options.public_key])
+        if options.command == "extract":
+            return _extract(options.where, options.kind, options.out, keys)
+        if options.command == "find":
+            return _find(options.where, options.kind, keys)
+        return _verify(options.where, options.report, keys, options.ledger_head)
     except (PostHogError, OSError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -148,7 +148,7 @@ def _status(verdicts: Sequence[Verdict]) -> int:
 def _find(where: str, kind: str, keys: Keys) -> int:
     value = sys.stdin.readline().rstrip("\r\n")
     if not keys.salts and kind != "ticket":
-        raise PostHogSettingsError(SALT_VARIABLE, "is not set.", "Write the connection's audit_salt into it.")
+        raise PostHogSettingsError(SALT_VARIABLE, "is not set.", "Write the connection's audit_secret into it.")
     fs, path = _open(where)
     is_named = damaged = False
     for folder in _folders(fs, path):

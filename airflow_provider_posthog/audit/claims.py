@@ -25,7 +25,7 @@ _PLACES = (
 
 
 def left_on_purpose(options: Mapping[str, Any]) -> list[str]:
-    """Return what an erasure with these options leaves, or does not look for: a clause for each, none for a whole one.
+    """Return what an erasure with these options leaves or does not check: a clause for each, none for a whole one.
 
     :param options: those of ``PostHogDeletePersonsOperator``; others named ``delete_...`` or ``keep_...`` count, too.
     """
@@ -40,14 +40,14 @@ def left_on_purpose(options: Mapping[str, Any]) -> list[str]:
 
 
 def claim(persons: int, after: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """Return what is proved of persons that are all verified: no more than was asked for and counted.
+    """Return what is proved of persons that are all verified: no more than was requested and counted.
 
     :param persons: how many there are.
     :param after: what the last look has counted (:class:`~airflow_provider_posthog.audit.records.Counts`).
     :param options: of the request.
     """
-    kept = {name for name, value, _ in _LEFT if _is(options.get(name), value)}
-    gone = [place for option, counted, place in _PLACES if option not in kept and counted in ("", *after)]
+    left = {name for name, value, _ in _LEFT if _is(options.get(name), value)}
+    gone = [place for option, counted, place in _PLACES if option not in left and counted in ("", *after)]
     if not gone:
         return "The records do not say what was counted."
     shown = f"{', no '.join(gone[:-1])} and no {gone[-1]}" if len(gone) > 1 else gone[0]

@@ -39,11 +39,13 @@ class FormField:
     :param description: the form's help text.
     :param read: ``read(name, value)`` turns a value that is set into that of :class:`ClientSettings`.
     :param kind: ``string``, ``integer`` or ``password`` (a text that the form does not show).
-    :param default: what the form writes, and what an unset value means.
+    :param default: what an unset value means, and what the form writes if it is ``written``.
     :param choices: the only values it may have.
     :param minimum: the smallest number.
     :param placeholder: an example, shown by the form of 2.x.
     :param of_client: whether it is one of :class:`ClientSettings`.
+    :param written: whether the form writes the default. Airflow 3 takes each text among the extras for a secret to
+        mask, and warns of one that is shorter than five characters.
     """
 
     name: str
@@ -56,6 +58,7 @@ class FormField:
     minimum: int | None = None
     placeholder: str | None = None
     of_client: bool = True
+    written: bool = True
 
 
 def is_unset(value: object) -> bool:
@@ -185,12 +188,14 @@ FIELDS: tuple[FormField, ...] = (
         "Project ID",
         "The project's number (PostHog: Settings > Project ID), such as 12345. A task may name another one.",
         _read_project,
+        kind="integer",
+        minimum=1,
         placeholder="12345",
     ),
     FormField(
         "path_prefix",
         "Path prefix",
-        "projects; environments only for a server that answers /api/projects/... with 404.",
+        "Leave it as it is. Take environments only for a server that answers /api/projects/... with 404.",
         _read_prefix,
         default=PATH_PREFIXES[0],
         choices=PATH_PREFIXES,
@@ -225,9 +230,10 @@ FIELDS: tuple[FormField, ...] = (
     FormField(
         "verify",
         "Verify certificate",
-        "true, false, or the path of a file with the CA's certificates.",
+        "true, false, or the path of a file with the CA's certificates. Empty: true.",
         _read_verify,
         default="true",
+        written=False,
     ),
     FormField(
         "proxy",
@@ -238,7 +244,7 @@ FIELDS: tuple[FormField, ...] = (
     ),
     FormField(
         "max_in_flight",
-        "Queries at once",
+        "Most queries at once",
         "How many queries a process sends at once to the project; PostHog allows 3.",
         _read_count,
         kind="integer",
@@ -248,8 +254,8 @@ FIELDS: tuple[FormField, ...] = (
     FormField(
         "rate_limit_share",
         "Share of PostHog's rate limits",
-        "Which part of them each process may use up, such as 0.5; 0: no budget. Empty: workers and triggerer share "
-        "them, and a server on this machine has none. Or one part for each: see the documentation.",
+        "How much of PostHog's rate limits each process may use, such as 0.5 for half. 0: as much as it likes. Empty: "
+        "workers and triggerer share them, and a server on this machine has no limits.",
         _read_share,
         placeholder='{"worker": 0.1, "triggerer": 0.5}',
     ),
@@ -268,8 +274,8 @@ FIELDS: tuple[FormField, ...] = (
         placeholder="https://us.i.posthog.com",
     ),
     FormField(
-        "audit_salt",
-        "Salt of erasure certificates",
+        "audit_secret",
+        "Salt of erasure certificates (secret)",
         "Stands in the HMACs of erased persons' identifiers: 32 random characters or more. Keep a copy.",
         read_salt,
         kind="password",

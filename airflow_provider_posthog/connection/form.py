@@ -68,7 +68,7 @@ def _as_conn_field(field: FormField) -> dict[str, object]:
         schema["enum"] = list(field.choices)
     if field.minimum is not None:
         schema["minimum"] = field.minimum
-    if field.default is not None:
+    if field.default is not None and field.written:
         schema["default"] = field.default
     return {"label": field.label, "description": field.description, "schema": schema}
 
@@ -76,7 +76,8 @@ def _as_conn_field(field: FormField) -> dict[str, object]:
 def ui_field_behaviour() -> dict[str, object]:
     """Return what the form does with Airflow's own fields, in the metadata's spelling (``hidden-fields``).
 
-    ``port`` is not hidden: the Test button of Airflow 3.3 refuses a connection that has none.
+    ``port`` is not hidden: the Test button of Airflow 3.3 refuses a connection that has none, and the placeholder says
+    what to write. The label of the key says where the project is: Airflow 3 hides extras behind a click.
     """
     return {name.replace("_", "-"): value for name, value in python_ui_field_behaviour().items()}
 
@@ -86,7 +87,7 @@ def python_ui_field_behaviour() -> dict[str, object]:
     extras = {field.name: field.placeholder for field in FIELDS if field.placeholder}
     return {
         "hidden_fields": ["schema", "login"],
-        "relabeling": {"password": "Personal API key", "port": "Port (write 443: the Test button needs it)"},
+        "relabeling": {"password": "Personal API key (the project's number: Extra Fields)"},
         "placeholders": {"host": DEFAULT_HOST, "password": "phx_...", "port": "443", **extras},
     }
 
@@ -117,7 +118,7 @@ def connection_form_widgets() -> dict[str, object]:
             lazy_gettext(field.label),
             validators=validators,
             description=field.description,
-            default=field.default,
+            default=field.default if field.written else None,
             widget=hidden if field.kind == "password" else BS3TextFieldWidget(),
         )
 
@@ -140,7 +141,7 @@ def parse(conn: ConnectionLike, *, project_id: object = None) -> ClientSettings:
     if not (project_id is None or project_id == ""):
         extra["project_id"] = project_id
     values: dict[str, Any] = {"base_url": read_base_url(conn.host, conn.port, conn.schema, key)}
-    for field in (one for one in FIELDS if one.of_client):
+    for field in (candidate for candidate in FIELDS if candidate.of_client):
         value = extra.get(field.name, field.default)
         if field.kind != "password":
             refuse_key(field.name, value, key)
@@ -149,27 +150,27 @@ def parse(conn: ConnectionLike, *, project_id: object = None) -> ClientSettings:
 
 
 def find_audit_salt(conn: ConnectionLike) -> str:
-    """Return the connection's ``audit_salt`` as it is written, so that it can be masked; empty if there is none.
+    """Return the connection's ``audit_secret`` as it is written, so that it can be masked; empty if there is none.
 
     :param conn: the connection.
     """
     extra = conn.extra_dejson
     if not isinstance(extra, Mapping):
         return ""
-    values = [extra.get(name) for name in ("audit_salt", f"{_OLD_PREFIX}audit_salt")]
+    values = [extra.get(name) for name in ("audit_secret", f"{_OLD_PREFIX}audit_secret")]
     return next((stripped(value) for value in values if not is_unset(value)), "")
 
 
 def read_audit_salt(salt: str, key: str) -> str:
-    """Check an ``audit_salt``; no error shows it.
+    """Check an ``audit_secret``; no error shows it.
 
     :param salt: the salt, as :func:`find_audit_salt` found it.
     :param key: the API key, which is not a salt: whoever may use PostHog could find identifiers by it.
     :raises PostHogSettingsError: if it is not set, can be guessed, or is a key.
     """
     if holds_key(salt, key):
-        raise PostHogSettingsError("audit_salt", "holds what looks like a PostHog key.", SALT_REMEDY)
-    return read_salt("audit_salt", salt)
+        raise PostHogSettingsError("audit_secret", "holds what looks like a PostHog key.", SALT_REMEDY)
+    return read_salt("audit_secret", salt)
 
 
 def _read_key(conn: ConnectionLike) -> str:
@@ -185,10 +186,12 @@ def _read_key(conn: ConnectionLike) -> str:
         problem = "is a project token (phc_...), which can only send events to PostHog."
     elif not key.strip("*"):
         problem = "is the mask that Airflow shows in place of a key."
-    elif not VISIBLE.fullmatch(key) or key[0] in "\"'":
-        problem = (
-            "holds a quote, a blank, a control or a non-ASCII character, or a word such as Bearer; no key has them."
-        )
+    elif key.lower().startswith("bearer"):
+        problem = "begins with the word Bearer, which no key does."
+    elif key[0] in "\"'":
+        problem = "is in quotes, which no key has."
+    elif not VISIBLE.fullmatch(key):
+        problem = "holds a blank, a line break, or another control or non-ASCII character, which no key has."
     else:
         return key
     raise PostHogSettingsError("password", problem, remedy)

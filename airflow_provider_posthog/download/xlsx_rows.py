@@ -1,4 +1,4 @@
-"""Counts the rows of an XLSX file without loading it."""
+"""Count the rows of an XLSX file without loading it."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def emptied(file: IO[bytes], *, has_columns: bool) -> bytes | None:
         is_blank = has_columns and len(records) == 2 and not _CELL_TEXT.search(records[1])
         if not is_substitute and not is_blank:
             return None
-        kept = records[:1] if is_blank and not is_substitute else []
+        rows = records[:1] if is_blank and not is_substitute else []
         begin, end = xml.index(records[0]), xml.rindex(records[-1]) + len(records[-1])
         made = io.BytesIO()
         with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as copy:
             for entry in book.infolist():
-                content = xml[:begin] + b"".join(kept) + xml[end:] if entry.filename == sheet else book.read(entry)
+                content = xml[:begin] + b"".join(rows) + xml[end:] if entry.filename == sheet else book.read(entry)
                 copy.writestr(zipfile.ZipInfo(entry.filename), content, zipfile.ZIP_DEFLATED)
         return made.getvalue()
 

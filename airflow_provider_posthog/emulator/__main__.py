@@ -12,6 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
+from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,7 @@ async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) ->
 
 
 def _stop_requested(*, with_stdin: bool) -> asyncio.Event:
-    """Return what is set when the process is told to stop."""
+    """Return the event that is set when the process has to stop."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
@@ -201,6 +202,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     :param arguments: of the command line; those of the process by default.
     """
+    missing = [name for name in ("aiohttp", "chdb", "openpyxl", "yaml") if find_spec(name) is None]
+    if missing:
+        sys.exit(f"posthog emulator: needs {' and '.join(missing)}. Install airflow-provider-posthog[emulator].")
     options = parser().parse_args(arguments)
     try:
         asyncio.run(_serve(options))

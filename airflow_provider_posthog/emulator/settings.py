@@ -159,6 +159,7 @@ class Settings:
     person_lag_seconds: float = _seconds(0.0)
     event_lag_seconds: float = _seconds(0.0)
     native_json: bool = _flag(False)
+    unknown_columns: list[str] = field(default_factory=list, metadata=_TEXTS)
     persons_queued: bool = _flag(True)
     person_deletion_seconds: float = _seconds(0.0)
     bulk_failure_status: int = _choice(500, (202, 500, 503))
@@ -263,11 +264,12 @@ class Settings:
         return self.event_retention_months or DEFAULT_MONTHS
 
     def missing_tables(self) -> frozenset[str]:
-        """Return which tables this server's HogQL does not know yet."""
-        return NEW_TABLES if self.generation == "A" or not self.system_tables else frozenset()
+        """Return which tables, and columns as ``table.column``, this server's HogQL does not know yet."""
+        is_old = self.generation == "A" or not self.system_tables
+        return frozenset(self.unknown_columns) | (NEW_TABLES if is_old else frozenset())
 
     def retention_json(self) -> dict[str, object]:
-        """Return what the project tells of its events' retention: nothing before 2026."""
+        """Return the project's fields about its events' retention: none before 2026."""
         names = ("event_retention_months", "events_retention_enforced") if self.generation == "C" else ()
         return {name: getattr(self, name) for name in names}
 

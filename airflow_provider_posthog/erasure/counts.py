@@ -1,22 +1,23 @@
-"""How much of persons can still be read: events, recordings and profiles, by HogQL."""
+"""Count what can still be read of persons, by HogQL: events, recordings and profiles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.answers import Kind
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.erasure.client import ErasureClient
-from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, packed, utc
+from airflow_provider_posthog.erasure.event_search import Search, Span, Statement, of_ids, whole_history
+from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, packed
 from airflow_provider_posthog.erasure.work_file import Person
-from airflow_provider_posthog.exceptions import PostHogError, PostHogValidationError
-from airflow_provider_posthog.extract.query_client import is_too_heavy
+from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError, PostHogValidationError
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 _EVENTS = (
-    "SELECT {owner} AS owner, distinct_id, count() AS found,"
+    "SELECT '{table}' AS place, {owner} AS owner, distinct_id, count() AS found,"
     " countIf(timestamp <= toDateTime({until})) AS before,"
     " countIf(timestamp > toDateTime({until}) AND created_at <= toDateTime({until})) AS future,"
     " min(timestamp) AS oldest, max(timestamp) AS newest,"
@@ -24,19 +25,15 @@ _EVENTS = (
     " FROM {table} WHERE {where} GROUP BY owner, distinct_id"
 )
 _TIME = (str, type(None))
-_EVENT_KINDS: tuple[Kind, ...] = (str, str, int, int, int, _TIME, _TIME, _TIME)
+_EVENT_KINDS: tuple[Kind, ...] = (str, str, str, int, int, int, _TIME, _TIME, _TIME)
 #: Evaluations of flags are events that newer servers keep apart; the same deletion sweeps both.
-_TABLES = ("events", "flag_evaluations")
-#: Up to so many ids are searched by their hashes, too.
-_MAX_HASHES = 100
-#: So many spans of time stand in a query at the most.
+_APART = "flag_evaluations"
+_CARRIERS = Statement("SELECT DISTINCT toString(person_id), distinct_id FROM {table} WHERE {where}")
+#: The most spans of time in a query.
 _MOST_SPANS = 24
-#: So many persons are counted together along the key: those who had events at about the same time.
+#: How many persons are counted together along the key: those with events at about the same time.
 _TOGETHER = 250
-#: A search that is too much at once is split down to months, from a time before PostHog was made.
-_FIRST = datetime(2015, 1, 1, tzinfo=timezone.utc)
-_MONTH = timedelta(days=31)
-#: Times are told in milliseconds at the least.
+#: The tolerance for times, which are exact to a millisecond at least.
 _ROUNDED = timedelta(seconds=1)
 _RECORDINGS = (
     "SELECT distinct_id, count() AS sessions FROM (SELECT distinct_id, session_id{gone} FROM raw_session_replay_events"
@@ -46,7 +43,7 @@ _RECORDINGS = (
 
 @dataclass(frozen=True)
 class Events:
-    """The events of somebody, as they can be read now.
+    """The events of a person that can be read now.
 
     :param before: how many are dated up to the moment of the request.
     :param future: how many are dated later, though they were there at that moment.
@@ -69,7 +66,7 @@ class Events:
         return self.before + self.future + self.later
 
     def and_(self, other: Events) -> Events:
-        """Return the events of both.
+        """Return the sum of two counts.
 
         :param other: more events of the same person.
         """
@@ -92,32 +89,24 @@ _Groups = dict[tuple[str, str, str], Events]
 def events(client: ErasureClient, batch: Sequence[Person], until: datetime) -> dict[str, Events]:
     """Count the events of persons, by UUID and by every distinct id: merged ones carry an old UUID for a while.
 
-    It reads the whole history, as nothing in PostHog's key tells a person.
+    It reads the whole history, as PostHog's key does not hold the person.
 
     :param client: asks PostHog.
     :param batch: the persons.
     :param until: the moment of the request.
-    :returns: by person UUID; who has no events is not there.
+    :returns: by person UUID; persons without events are missing.
     """
     ids = sorted({name for person in batch for name in person.distinct_ids})
-    uuids = [person.uuid for person in batch]
     groups: _Groups = {}
-    for table in _TABLES:
-        try:
-            for pack in packed(uuids):
-                # A group found both ways is counted once: it is the same events each time.
-                groups |= _grouped(client, table, _Search("toString(person_id) IN {values}", pack), until)
-            for pack in packed(ids):
-                groups |= _grouped(client, table, _Search(*_by_key(pack)), until)
-        except PostHogValidationError as error:
-            _let_pass(table, error)
+    for search in whole_history([person.uuid for person in batch], ids):
+        groups |= _grouped(client, search, until, "toString(person_id)")
     return _by_person(batch, groups)
 
 
 def events_by_key(
     client: ErasureClient, batch: Sequence[Person], until: datetime, since: datetime
 ) -> dict[str, Events]:
-    """Count the events of persons along PostHog's key: by distinct id, where their events were, and since then.
+    """Count the events of persons along PostHog's key: by distinct id, at the times of their events, and since then.
 
     That reads a small part of what :func:`events` reads. It misses events that carry the person's UUID and another
     distinct id, and those that came late into a time where the person had none; so it shows what is left, and proves
@@ -129,43 +118,18 @@ def events_by_key(
     :param since: a moment before the persons' events were counted.
     """
     groups: _Groups = {}
-    for some in batched(sorted(batch, key=lambda person: person.oldest_event or ""), _TOGETHER):
-        spans = _spans(some, since)
-        ids = sorted({name for person in some for name in person.distinct_ids})
-        for table in _TABLES:
-            try:
-                for pack in packed(ids):
-                    grouped = _grouped(client, table, _Search(*_by_key(pack), owner="''", spans=spans), until)
-                    for key, more in grouped.items():
-                        groups[key] = groups.get(key, NONE).and_(more)
-            except PostHogValidationError as error:
-                _let_pass(table, error)
+    had = sorted((person for person in batch if person.oldest_event), key=lambda person: person.oldest_event or "")
+    others = [person for person in batch if not person.oldest_event]  # can only have had events since
+    for people in [*batched(had, _TOGETHER), *([others] if others else [])]:
+        spans = _spans(people, since)
+        for search in of_ids(sorted({name for person in people for name in person.distinct_ids}), spans):
+            for key, more in _grouped(client, search, until, "''").items():
+                groups[key] = groups.get(key, NONE).and_(more)
     return _by_person(batch, groups)
 
 
-def _by_key(ids: list[str]) -> tuple[str, dict[str, Any]]:
-    """Write the condition along PostHog's key, which has ``cityHash64(distinct_id)`` in it, and its values.
-
-    The hashes of many ids lie in every part of the key, so that they spare nothing.
-    """
-    if len(ids) > _MAX_HASHES:
-        return "distinct_id IN {values}", {"values": ids}
-    values: dict[str, Any] = {f"v{number}": name for number, name in enumerate(ids)}
-    hashes = ", ".join(f"cityHash64({{{name}}})" for name in values)
-    return f"distinct_id IN {{values}} AND cityHash64(distinct_id) IN ({hashes})", {**values, "values": ids}
-
-
-def _let_pass(table: str, error: PostHogValidationError) -> None:
-    """Let a server pass that has no such table; the events' own it has."""
-    if table == "events" or not is_unknown_table(error):
-        raise error
-
-
-Span = tuple["datetime | None", "datetime | None"]
-
-
 def _spans(people: Sequence[Person], since: datetime) -> tuple[Span, ...]:
-    """Return when these persons had events, and may have them since: a few spans, in their order, the last one open."""
+    """Return a few spans in which these persons had events or may have them now, in order, the last one open."""
     had = sorted(
         (oldest - _ROUNDED, newest + _ROUNDED)
         for person in people
@@ -184,57 +148,28 @@ def _spans(people: Sequence[Person], since: datetime) -> tuple[Span, ...]:
     return (*(span for span in spans if span[1] < since), (since, None))
 
 
-@dataclass(frozen=True)
-class _Search:
-    """What events are counted: a condition with its values, within spans of time."""
-
-    where: str
-    values: Any
-    owner: str = "toString(person_id)"
-    spans: tuple[Span, ...] = ((None, None),)
-
-    def statement(self, template: str) -> str:
-        within = " OR ".join(
-            " AND ".join(
-                [f"timestamp >= toDateTime({{s{number}}})"] * (start is not None)
-                + [f"timestamp < toDateTime({{e{number}}})"] * (end is not None)
-            )
-            for number, (start, end) in enumerate(self.spans)
-        )
-        return template.replace("{where}", f"({self.where}) AND ({within})" if within else self.where)
-
-    def bound(self, sql: str, until: datetime) -> dict[str, Any]:
-        values = self.values if isinstance(self.values, dict) else {"values": self.values}
-        named = {f"s{number}": start for number, (start, _) in enumerate(self.spans)}
-        named |= {f"e{number}": end for number, (_, end) in enumerate(self.spans)}
-        times = {name: utc(at) for name, at in {**named, "until": until}.items() if at is not None}
-        return {**values, **{name: at for name, at in times.items() if f"{{{name}}}" in sql}}
-
-    def parts(self, until: datetime) -> list[_Search]:
-        """Return the same in smaller parts, for a server to which it is too much at once; none where a month is."""
-        if len(self.spans) > 1:
-            middle = len(self.spans) // 2
-            return [replace(self, spans=self.spans[:middle]), replace(self, spans=self.spans[middle:])]
-        start, end = self.spans[0]
-        now = until + timedelta(days=1)
-        spans: list[Span] = []
-        if start is None and end is None:
-            spans = [(None, _FIRST), (_FIRST, now), (now, None)]
-        elif start is not None and end is None and start < now:
-            spans = [(start, now), (now, None)]
-        elif start is not None and end is not None and end - start > _MONTH:
-            half = start + (end - start) / 2
-            spans = [(start, half), (half, end)]
-        return [replace(self, spans=(span,)) for span in spans]
-
-
-def _grouped(client: ErasureClient, table: str, search: _Search, until: datetime) -> _Groups:
+def _grouped(client: ErasureClient, search: Search, until: datetime, owner: str) -> _Groups:
+    """Count events, and flag evaluations if the server keeps them apart, by the ids that they carry."""
+    apart = () if _APART in client.unknown_tables else (_APART,)
+    statement = Statement(_EVENTS, ("events", *apart), {"owner": owner})
+    try:
+        rows = _rows(client, statement, _EVENT_KINDS, search, until)
+    except PostHogValidationError as error:
+        if not apart or not is_unknown_table(error):
+            raise
+        client.unknown_tables.add(_APART)
+        return _grouped(client, search, until, owner)
+    except PostHogIncompleteError:
+        fewer = search.fewer()
+        if not fewer:
+            raise
+        # A group that matches by UUID and by distinct id is counted once: it is the same events.
+        return {key: events for part in fewer for key, events in _grouped(client, part, until, owner).items()}
     groups: _Groups = {}
-    template = _EVENTS.replace("{owner}", search.owner).replace("{table}", table)
-    for owner, name, count, before, future, *times in _rows(client, template, _EVENT_KINDS, search, until):
+    for table, carried, name, total, before, future, *times in rows:
         oldest, newest, newest_before = map(moment, times)
-        some = Events(before, future, count - before - future, oldest, newest, newest_before if before else None)
-        groups[table, owner, name] = groups.get((table, owner, name), NONE).and_(some)
+        events = Events(before, future, total - before - future, oldest, newest, newest_before if before else None)
+        groups[table, carried, name] = groups.get((table, carried, name), NONE).and_(events)
     return groups
 
 
@@ -246,25 +181,31 @@ def carriers(client: ErasureClient, where: str, values: list[str], until: dateti
     :param values: the values.
     :param until: the server's time.
     """
-    sql = "SELECT DISTINCT toString(person_id), distinct_id FROM events WHERE {where}"
-    rows = _rows(client, sql, (str, str), _Search(where, values), until)
+    search = Search(where=where, values=values)
+    try:
+        rows = _rows(client, _CARRIERS, (str, str), search, until)
+    except PostHogIncompleteError:
+        fewer = search.fewer()
+        if not fewer:
+            raise
+        return {pair for part in fewer for pair in carriers(client, where, [*part.values], until)}
     return {(str(uuid), str(name)) for uuid, name in rows}
 
 
 def _rows(
-    client: ErasureClient, template: str, kinds: tuple[Kind, ...], search: _Search, until: datetime
+    client: ErasureClient, statement: Statement, kinds: tuple[Kind, ...], search: Search, until: datetime
 ) -> list[list[Any]]:
-    """Ask in one query; where that is too much for the server, in smaller parts, down to months."""
-    sql = search.statement(template)
+    """Run one query; if that is too much for the server, shorter spans of time, down to months."""
+    sql = statement.sql(search)
     try:
         return client.rows(sql, search.bound(sql, until), *kinds)
     except PostHogError as error:
-        parts = search.parts(until) if is_too_heavy(error) else []
+        parts = search.shorter(until) if is_too_heavy(error) else []
         if not parts:
             raise
     rows: list[list[Any]] = []
     for part in parts:
-        rows += _rows(client, template, kinds, part, until)
+        rows += _rows(client, statement, kinds, part, until)
     return rows
 
 
@@ -272,9 +213,9 @@ def _by_person(batch: Sequence[Person], groups: _Groups) -> dict[str, Events]:
     uuids = {person.uuid for person in batch}
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
     by_person: dict[str, Events] = {}
-    for (_, owner, name), some in groups.items():
+    for (_, owner, name), events in groups.items():
         for uuid in {owner if owner in uuids else None, owners.get(name)} - {None}:
-            by_person[str(uuid)] = by_person.get(str(uuid), NONE).and_(some)
+            by_person[str(uuid)] = by_person.get(str(uuid), NONE).and_(events)
     return by_person
 
 
@@ -283,7 +224,7 @@ def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]
 
     :param client: asks PostHog.
     :param batch: the persons.
-    :returns: by person UUID; who has none is not there.
+    :returns: by person UUID; persons without any are missing.
     """
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
     counts: dict[str, int] = {}
@@ -315,11 +256,11 @@ def listed(client: ErasureClient, uuids: Iterable[str]) -> set[str]:
 
 
 def owners_of(client: ErasureClient, distinct_ids: Iterable[str]) -> dict[str, str]:
-    """Return whose distinct ids are, as PostHog's lists and queries show it.
+    """Return the owners of distinct ids, as PostHog's lists and queries show them.
 
     :param client: asks PostHog.
     :param distinct_ids: the ids.
-    :returns: the person's UUID by distinct id; an id that nobody has is not there.
+    :returns: the person's UUID by distinct id; ids without a person are missing.
     """
     owners: dict[str, str] = {}
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE distinct_id IN {ids}"
@@ -344,5 +285,5 @@ def ids_of(client: ErasureClient, uuids: Sequence[str]) -> dict[str, list[str]]:
     return ids
 
 
-def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max((at for at in (one, other) if at is not None), default=None)
+def _latest(first: datetime | None, second: datetime | None) -> datetime | None:
+    return max((at for at in (first, second) if at is not None), default=None)

@@ -1,4 +1,4 @@
-"""Which PostHog an erasure is about: a proof that asks another one finds nobody there, and would be green."""
+"""The PostHog and project of an erasure: a proof that asks another one would find nobody, and pass."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Project:
         return {"host": self.host, "project_id": self.project_id}
 
     def check(self, earlier: Mapping[str, Any], field: str) -> None:
-        """Refuse to go on with what was done at another PostHog, before anything is asked.
+        """Refuse to continue what was begun at another PostHog, before anything is sent.
 
         :param earlier: ``host`` and ``project_id`` of what an earlier task returned, or of a work file.
         :param field: the argument that it came in, for the error.
@@ -73,7 +73,7 @@ class Project:
 
 
 def spelt(address: str) -> str:
-    """Write an address so that two spellings of one host are equal.
+    """Normalize an address, so that two spellings of one host are equal.
 
     :param address: scheme, host and port; without a scheme it is https.
     """

@@ -13,13 +13,14 @@ from airflow_provider_posthog.results.answer import ask as question_of
 
 T = TypeVar("T")
 
-#: The most values of one query, and the most characters of all of them; PostHog refuses statements of 256 KiB.
+#: The most values of one query, and the most bytes of all of them. PostHog refuses statements of 256 KiB, and each
+#: value stands twice in a question that is asked of two tables.
 _MAX_VALUES = 1000
-_MAX_TEXT = 100_000
+MAX_TEXT = 100_000
 
 
 def ask_all(statement: object, values: Mapping[str, Any] | None = None) -> Question:
-    """Make sure that an answer to a statement can be proved to leave nobody out.
+    """Check that an answer to a statement can be proved to be complete.
 
     :param statement: the statement with its LIMIT.
     :param values: the values.
@@ -28,22 +29,30 @@ def ask_all(statement: object, values: Mapping[str, Any] | None = None) -> Quest
     return question_of(statement, values, field="query", every_limit=True)
 
 
-def packed(values: Iterable[str], most: int = _MAX_VALUES) -> Iterator[list[str]]:
+def packed(values: Iterable[str], most: int = _MAX_VALUES, text: int = MAX_TEXT) -> Iterator[list[str]]:
     """Yield values in lists that fit into a query.
 
     :param values: the values.
     :param most: how many at the most.
+    :param text: how many bytes they may have together, as they stand in a statement.
     """
     pack: list[str] = []
     size = 0
     for value in values:
-        if pack and (len(pack) >= most or size + len(value) > _MAX_TEXT):
+        length = _length(value)
+        if pack and (len(pack) >= most or size + length > text):
             yield pack
             pack, size = [], 0
         pack.append(value)
-        size += len(value) + 4
+        size += length
     if pack:
         yield pack
+
+
+def _length(value: str) -> int:
+    """Return the bytes of a value in a statement: in quotes, with a comma and a space, and what is escaped twice."""
+    escaped = sum(map(value.count, ("\\", "'", "\n", "\t", "\r", "\b", "\f", "\0")))
+    return (len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))) + escaped + 4
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -58,7 +67,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def is_unknown_table(error: PostHogValidationError) -> bool:
-    """Tell whether a statement was refused because the server has no such table.
+    """Return whether a statement was refused because the server has no such table.
 
     :param error: the refusal.
     """

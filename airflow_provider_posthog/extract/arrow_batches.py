@@ -1,4 +1,4 @@
-"""The rows of an answer as an Arrow table, converted while they come, in memory that is used again."""
+"""The rows of an answer as an Arrow table, converted as they arrive, in memory that is reused."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 
 from airflow_provider_posthog.results.arrow_types import batch_of
 
-#: Bytes of memory that are taken from the system at once. Small, as what is left at the end of each answer lies idle.
+#: Bytes of memory that are allocated at once. Small, as the rest of the last block of each answer lies idle.
 ROOM = 4 * 1024 * 1024
-#: What the head and the end of a room need, beside the batches in it.
+#: Bytes that the stream's header and footer need in a block, beside its batches.
 _SPARE = 64 * 1024
 
 
 class Rooms:
     """Memory for rows. Safe to use from threads.
 
-    What lies in the memory of Python, or of Arrow, among texts that are soon forgotten, can often not be given back:
-    with large answers on several threads that would be more than all the rows. And what the system has to give anew
-    for each answer costs as much time as to parse it. So it is kept, and used again when nobody has rows in it.
+    Memory of Python or Arrow that lies among short-lived texts often cannot be returned to the system: with large
+    answers on several threads that would be more than all the rows. And allocating it anew for each answer costs as
+    much time as parsing. So it is kept, and reused when it holds no rows any more.
     """
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class Rooms:
             return sum(len(memory) for memory, _ in self._kept)
 
     def take(self, size: int) -> memoryview:
-        """Return memory that nobody uses: it is in use as long as anything holds its buffer.
+        """Return memory that is free: it is in use as long as anything holds its buffer.
 
         :param size: how many bytes are needed.
         """
-        if size > ROOM:  # a row that is larger than others is no reason to keep as much for good
+        if size > ROOM:  # one oversized row is no reason to keep so much memory for good
             return memoryview(_memory(size))
         with self._lock:
             number = next((number for number, (_, view) in enumerate(self._kept) if _is_free(view)), None)
@@ -62,7 +62,7 @@ def _is_free(view: memoryview) -> bool:
 
 
 class Batches:
-    """Takes the rows of one answer, many at a time.
+    """Collects the rows of one answer, many at a time.
 
     :param schema: of the rows.
     :param rooms: memory for them.
@@ -75,7 +75,7 @@ class Batches:
         self._room: _Room | None = None
 
     def add(self, rows: list[Any]) -> None:
-        """Convert some rows.
+        """Convert and add rows.
 
         :param rows: the rows.
         :raises PostHogTransportError: if they are not of the schema.
@@ -90,7 +90,7 @@ class Batches:
     def value(self) -> pa.Table:
         """Return all of them."""
         self._close()
-        pa.default_memory_pool().release_unused()  # each thread keeps what conversions needed
+        pa.default_memory_pool().release_unused()  # otherwise each thread keeps what conversions needed
         return pa.concat_tables(self._tables) if self._tables else self._schema.empty_table()
 
     def _close(self) -> None:
@@ -100,7 +100,7 @@ class Batches:
 
 
 class _Room:
-    """Batches that are written into memory, and read where they lie."""
+    """A block of memory that batches are written into, and read from without a copy."""
 
     def __init__(self, schema: pa.Schema, memory: memoryview) -> None:
         self._buffer = pa.py_buffer(memory)
@@ -109,7 +109,7 @@ class _Room:
         self._size = len(memory)
 
     def has(self, size: int) -> bool:
-        """Tell whether so many bytes fit in, too."""
+        """Return whether so many more bytes fit in."""
         return bool(self._sink.tell() + size + _SPARE <= self._size)
 
     def add(self, batch: pa.RecordBatch) -> None:

@@ -1,4 +1,4 @@
-"""A query as it is, without rows: what its columns are, before ``*`` over it leaves some out. Pure text."""
+"""Rewrite a query to return no rows, to learn its columns before ``*`` over it leaves some out. Pure text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _tokens(sql: str) -> Iterator[_Token]:
 
 
 def without_rows(sql: str) -> str | None:
-    """Return a query of the same columns that PostHog answers without looking for rows; ``None`` if that is not known.
+    """Return a query with the same columns that PostHog answers without reading rows; ``None`` if there is none.
 
     Columns are those of the first SELECT of a set operation.
 
@@ -66,7 +66,7 @@ def without_rows(sql: str) -> str | None:
 
 
 def has_limit_without_order(sql: str) -> bool:
-    """Tell whether a SELECT in a query takes some rows of more, without saying which.
+    """Return whether a SELECT in a query has a LIMIT without an order.
 
     :param sql: the query.
     """

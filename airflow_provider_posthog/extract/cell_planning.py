@@ -1,4 +1,4 @@
-"""Which cells of the events' sort key to read: the server counts them by day and event, and dense ones by hash."""
+"""Plan which cells of the events' sort key to read: the server counts them by day and event, and dense ones by hash."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from airflow_provider_posthog.extract.cells import (
     order_of,
 )
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
-from airflow_provider_posthog.extract.query_client import Result, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Result
 from airflow_provider_posthog.extract.windows import Piece, Window
 from airflow_provider_posthog.results.arrow_types import moment_of
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 
-#: How many steps a page of a dense event is counted by.
+#: Into how many steps a page of a dense event is divided for counting.
 _STEPS_OF_PAGE = 8
 _FEWEST_STEPS, _MOST_STEPS = 16, 4096
-#: How often a range of hashes is halved whose count is too much for a query.
+#: How often a range of hashes is halved if counting it is too much for a query.
 _MOST_HALVINGS = 6
-#: So many days without rows, one after another, that have to be counted by parts are no matter of size.
+#: After so many empty days in a row that are too much to count in one query, the size is not the cause.
 _MOST_IN_VAIN = 8
-#: Days around the range on which nearly all of its rows have happened: clocks are wrong, and phones are offline.
+#: Days around the range in which nearly all of its rows happened: clocks are wrong, and phones are offline.
 _AROUND = 2
-#: Nothing that PostHog has is older, but for what wrong clocks have sent.
+#: PostHog has no older events, except from wrong clocks.
 _OLDEST = (datetime(2010, 1, 1) - datetime(1970, 1, 1)).days
 
 
@@ -70,11 +71,11 @@ class CellPlanner(Planner):
     def pieces(self, window: Window, count: Callable[[], list[Piece]] | None = None) -> Iterator[Piece]:
         """Yield the cells of a range, in the order of the sort key; they tile it.
 
-        Where its count is too much for PostHog, its days are counted and read part by part, the newest first: nearly
-        all rows are there, and what a budget leaves is not spent on years that hold next to none.
+        If counting it is too much for PostHog, its days are counted and read part by part, newest first: nearly all
+        rows are there, and the rest of a budget is not spent on years that hold almost none.
 
         :param window: the range.
-        :param count: gets what :meth:`count` finds in it, if somebody has asked already.
+        :param count: returns the result of :meth:`count`, if it was already requested.
         :raises PostHogIncompleteError: if PostHog cannot even count the rows of a part of a day.
         """
         try:
@@ -193,7 +194,7 @@ class CellPlanner(Planner):
                     raise
                 groups += self._groups_by_hash(part, again, halvings + 1)
         if not all(is_exact(group.name) for group in groups):
-            raise _uncounted(window, error) from error  # nobody knows where among the others these would stand
+            raise _uncounted(window, error) from error  # their place in the order is not known
         return merged(groups)
 
     def _parts(self, window: Window, error: PostHogError) -> list[Window]:
@@ -208,7 +209,7 @@ class CellPlanner(Planner):
         return _day_of(window.start) - _AROUND, _day_of(window.end) + _AROUND
 
     def halves(self, piece: Piece) -> list[Piece]:
-        """Return pieces of one that is too much for a query, none of which holds all of its rows; empty if none can be.
+        """Divide a piece that is too much for a query so that no part holds all its rows; empty if impossible.
 
         :param piece: the piece.
         """
@@ -226,12 +227,12 @@ class CellPlanner(Planner):
         whole = next((part for part in parts if part.rows >= piece.rows), None)
         if whole is None:
             return parts
-        # All rows are of one event, or of one step of hashes: what is finer tells them apart, unless they are copies.
+        # All rows are of one event, or of one step of hashes: finer steps separate them, unless they are copies.
         is_finer = by_key or cell.event is None
         if is_finer and (whole.window == piece.window or (by_key and self.counted_again(whole.window)[1] <= 1)):
             return []
         finer = self._divided(whole, by_key=cell.event is not None)
-        return [each for part in parts for each in (finer if part is whole else [part])] if finer else []
+        return [piece for part in parts for piece in (finer if part is whole else [part])] if finer else []
 
 
 def _newest_first(window: Window, parts: list[Window]) -> list[Window]:
@@ -239,8 +240,8 @@ def _newest_first(window: Window, parts: list[Window]) -> list[Window]:
     cell = _cell(window)
     if window.part not in (None, (cell.first_day, cell.last_day)):
         return parts
-    edges = [(each.cell.first_day, each.cell.last_day) for each in parts if each.cell is not None]
-    return [replace(each, part=part) for each, part in zip(parts[::-1], edges[::-1], strict=True)]
+    edges = [(part.cell.first_day, part.cell.last_day) for part in parts if part.cell is not None]
+    return [replace(part, part=edge) for part, edge in zip(parts[::-1], edges[::-1], strict=True)]
 
 
 def _uncounted(window: Window, error: PostHogError) -> PostHogIncompleteError:
@@ -248,7 +249,7 @@ def _uncounted(window: Window, error: PostHogError) -> PostHogIncompleteError:
 
 
 def _cuts(cell: Cell, home: tuple[int, int]) -> list[int]:
-    """Return days to cut a cell at: first what is recent from the history and what no index finds, then by halves."""
+    """Return days to cut a cell at: first recent days, the history, and days that no index finds, then by halves."""
     if cell.is_day:
         return []
     first = -1 if cell.first_day is None else cell.first_day
@@ -280,9 +281,9 @@ def _hash_halves(cell: Cell) -> tuple[Cell, Cell] | None:
 
 
 def _counted_on(groups: list[Group], cell: Cell) -> tuple[list[Group], list[tuple[Cell, Group | None]]]:
-    """Return those of as many groups as an answer can hold behind which the others can be asked for, and where."""
+    """Cut a full answer to the groups after which counting can go on; return them, and where to go on."""
     while not is_exact(groups[-1].name):
-        groups = groups[:-1]  # the name of which bytes were lost is no place to go on from
+        groups = groups[:-1]  # a name that lost bytes is no place to go on from
     last = groups[-1]
     if cell.is_day or not 0 <= last.day < LAST_DAY:
         return groups, [(cell, last)]
@@ -322,7 +323,7 @@ def _groups(result: Result) -> list[Group]:
 
 
 def _check_order(groups: list[Group], cell: Cell, after: Group | None) -> None:
-    """Check that groups follow one another inside a cell: rows between them are taken for none, and not read."""
+    """Check that groups are in order inside a cell: rows between them would count as none, and not be read."""
     last = (after.day, order_of((after.name, False))) if after is not None else None
     day = after.day if after is not None else groups[0].day if groups else 0
     for group in groups:

@@ -26,7 +26,7 @@ def within(cell: Cell, values: dict[str, Any]) -> list[str]:
     """Return the conditions of a cell, and add their values.
 
     :param cell: the cell.
-    :param values: gets what the placeholders stand for.
+    :param values: receives the values of the placeholders.
     """
     where = _days(cell, values)
     if cell.event is not None:
@@ -49,7 +49,7 @@ def within(cell: Cell, values: dict[str, Any]) -> list[str]:
 
 def _days(cell: Cell, values: dict[str, Any]) -> list[str]:
     first, last = cell.first_day, cell.last_day
-    # ClickHouse's key holds the days of 16 bits: by an index, those beyond them would be looked for at a wrong place.
+    # ClickHouse's key holds days in 16 bits: with the index, others would be looked for in the wrong place.
     if cell.is_beyond:
         return [f"{DAY} < 19700101" if first is None else f"{DAY} >= {EPOCH + timedelta(days=LAST_DAY):%Y%m%d}"]
     where = []
@@ -57,7 +57,7 @@ def _days(cell: Cell, values: dict[str, Any]) -> list[str]:
         where.append("events.timestamp >= toDateTime({window_first_day})")
         values["window_first_day"] = iso(EPOCH + timedelta(days=first))
     if last is not None:
-        # Not "before midnight": by the index, which knows days only, the day that begins then would be read, too.
+        # Not "before midnight": with the index, which knows only days, the following day would be read as well.
         where.append("events.timestamp <= toDateTime({window_last_moment})")
         values["window_last_moment"] = iso(EPOCH + timedelta(days=last) - MICROSECOND)
     return where
@@ -75,10 +75,10 @@ def _events(low: Edge | None, high: Edge | None, values: dict[str, Any]) -> list
 
 
 def among(groups: Sequence[Group], values: dict[str, Any]) -> str:
-    """Return the condition that a row is one of those that were counted in some groups, and add its values.
+    """Return the condition that a row belongs to one of some counted groups, and add its values.
 
     :param groups: at least one.
-    :param values: gets what the placeholders stand for.
+    :param values: receives the values of the placeholders.
     """
     parts = []
     for number, group in enumerate(groups):

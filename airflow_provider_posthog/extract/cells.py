@@ -2,10 +2,10 @@
 
 ClickHouse keeps events in the order of the day of their ``timestamp``, then of their ``event``, then of the hash of
 their ``distinct_id``, then of the hash of their ``uuid``, and reads them in granules of some 8,000 rows. A page that
-takes a slice of time out of a day touches all granules of that day; one that takes a piece of this order reads what it
-delivers. A cell is such a piece: some days; or of one day some events; or of one event a range of hashes; or of one
-hash a range of hashes of ``uuid``. The cells of a reading tile the whole order, so that a row that nobody has counted
-lies in one of them, too.
+takes a slice of time out of a day touches all granules of that day; one that takes a piece of this order reads only
+what it returns. A cell is such a piece: some days; or some events of one day; or a range of hashes of one event; or a
+range of hashes of ``uuid`` of one hash. The cells of a reading tile the whole order, so that even a row that was not
+counted lies in one of them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-#: ClickHouse counts the days of its key in 16 bits from 1970 on: others lie in it on a wrong day. All before 1970 are
-#: one day here (-1), and so are all from this one on.
+#: ClickHouse's key counts days in 16 bits from 1970 on: others are stored under a wrong day. Here all days before 1970
+#: are one day (-1), and so are all from this one on.
 LAST_DAY = 65_000
 #: How many hashes there are.
 HASHES = 1 << 64
-#: At the most so many groups of outliers are named in one statement.
+#: The most groups of outliers that one statement names.
 MOST_GROUPS = 100
 
 #: An event's name, and whether the edge is after it rather than before.
 Edge = tuple[str, bool]
-#: What stands in an answer for bytes that are no UTF-8.
+#: What an answer holds in place of bytes that are not UTF-8.
 _LOST_BYTES = re.compile("[\ufffd\ud800-\udfff]")
 
 
@@ -40,7 +40,7 @@ def order_of(edge: Edge) -> tuple[bytes, bool]:
 
 
 def is_exact(name: str) -> bool:
-    """Tell whether a name in an answer is the event's: no condition finds one of which bytes were lost.
+    """Return whether a name in an answer is the event's own: no condition matches one that lost bytes.
 
     :param name: as it was answered.
     """
@@ -75,7 +75,7 @@ class Cell:
 
     @property
     def is_beyond(self) -> bool:
-        """Whether its days are none of the key: by an index of ``timestamp`` its rows are not found."""
+        """Whether its days are outside the key: its rows are not found by an index of ``timestamp``."""
         before = self.last_day is not None and self.last_day <= 0
         return before or (self.first_day is not None and self.first_day >= LAST_DAY)
 
@@ -106,10 +106,10 @@ class Cell:
         return [] if self.last_day is None else [self.last_day]
 
     def after(self, place: Sequence[Any]) -> list[Cell]:
-        """Return the cells that are left of this one behind a place of the sort key, in order.
+        """Return the cells that are left of this one after a place in the sort key, in order.
 
-        :param place: what :meth:`end` of a cell within it said.
-        :raises ValueError: if it is no such place.
+        :param place: what :meth:`end` of a cell within it returned.
+        :raises ValueError: if it is not such a place.
         """
         if not place:
             return []
@@ -129,14 +129,14 @@ class Cell:
         return [*(part for part in parts if part.hashes[0] < part.hashes[1]), *others]
 
     def _from(self, day: int) -> list[Cell]:
-        """Return the cells from a day on: those that are days of the key, and by themselves those after them."""
+        """Return the cells from a day on: the days of the key, and separately those after them."""
         if self.last_day is not None:
             return [replace(self, first_day=day)] if day < self.last_day else []
         late = Cell(LAST_DAY)
         return [replace(self, first_day=day, last_day=LAST_DAY), late] if day < LAST_DAY else [late]
 
     def holds(self, group: Group) -> bool:
-        """Tell whether the rows of a group can lie in it.
+        """Return whether the rows of a group can lie in it.
 
         :param group: as it was counted.
         """
@@ -151,7 +151,7 @@ class Cell:
         days = [_iso(day) if day is not None else "" for day in (self.first_day, self.last_day)]
         text = f"days {days[0]}..{days[1]}"
         if self.event is not None or self.low or self.high:
-            # An event's name can be anybody's text: it is not shown.
+            # An event's name can be any text, so it is not shown.
             text += " of one event" if self.event is not None else " of some events"
         if self.is_hashed:
             text += f" (hashes {self.hashes[0]:x} to {self.hashes[1]:x}, {self.keys[0]:x} to {self.keys[1]:x})"
@@ -159,7 +159,7 @@ class Cell:
 
 
 def day_of(day: int) -> Cell:
-    """Return the cell of a day; the days that are none of the key are one before it, and one after it.
+    """Return the cell of a day; all days before the key are one, and so are all after it.
 
     :param day: days since 1970.
     """
@@ -249,7 +249,7 @@ class Box:
 
 
 def boxes(cell: Cell, groups: Iterable[Group], home: tuple[int, int], size: Callable[[], int]) -> Iterator[Box]:
-    """Yield cells that tile one, in order: each with no more rows than a page, but for events that have more on a day.
+    """Yield cells that tile one, in order: none has more rows than a page, except events that have more on one day.
 
     :param cell: what is tiled.
     :param groups: all that was counted in it.
@@ -261,7 +261,7 @@ def boxes(cell: Cell, groups: Iterable[Group], home: tuple[int, int], size: Call
     for group in groups:
         days.setdefault(_clipped(group.day), []).append(group)
     if cell.is_day:
-        yield from _events(cell, [group for each in days.values() for group in each], size)
+        yield from _events(cell, [group for of_day in days.values() for group in of_day], size)
         return
     at, done = cell.first_day, False
     for run, dense in _runs(days, home, size):
@@ -287,7 +287,7 @@ def _clipped(day: int) -> int:
 def _runs(
     days: Mapping[int, list[Group]], home: tuple[int, int], size: Callable[[], int]
 ) -> Iterator[tuple[dict[int, list[Group]], bool]]:
-    """Yield days that are read together, and whether it is a single one that is too much for a page."""
+    """Yield days that are read together, and whether they are a single one that is too much for a page."""
     run: dict[int, list[Group]] = {}
     rows, kind = 0, LAST_DAY
     for day in sorted(days):
@@ -296,16 +296,16 @@ def _runs(
         is_key = 0 <= day < LAST_DAY
         outlier = is_key and not home[0] <= day < home[1]
         # Those that are on no day of the key are read by themselves, as no index helps to find them.
-        mine = LAST_DAY + 1 + outlier if is_key else day
-        named = sum(len(each) for each in run.values()) + len(groups)
-        is_full = rows + more > most or mine != kind or (outlier and named > MOST_GROUPS)
+        own_kind = LAST_DAY + 1 + outlier if is_key else day
+        named = sum(len(of_day) for of_day in run.values()) + len(groups)
+        is_full = rows + more > most or own_kind != kind or (outlier and named > MOST_GROUPS)
         if run and is_full:
             yield run, False
             run, rows = {}, 0
         if more > most or (outlier and len(groups) > MOST_GROUPS):
             yield {day: groups}, True
             continue
-        run[day], kind = groups, mine
+        run[day], kind = groups, own_kind
         rows += more
     if run:
         yield run, False
@@ -340,9 +340,9 @@ def _events(cell: Cell, groups: Sequence[Group], size: Callable[[], int]) -> Ite
 
 
 def _units(groups: Sequence[Group]) -> list[list[Group]] | None:
-    """Return the groups of each event, in order; ``None`` if nobody knows their order.
+    """Return the groups of each event, in order; ``None`` if their order is not known.
 
-    Names of which bytes were lost are where the server has put them, each for itself.
+    Names that lost bytes stay where the server put them, each by itself.
     """
     if all(is_exact(group.name) for group in groups):
         names: dict[str, list[Group]] = {}
@@ -353,7 +353,7 @@ def _units(groups: Sequence[Group]) -> list[list[Group]] | None:
 
 
 def _between(one: str, two: str, *, at_next: bool) -> Edge | None:
-    """Return an edge between two events that follow one another; ``None`` if no condition can say it."""
+    """Return an edge between two consecutive events; ``None`` if no condition can express it."""
     if at_next or not is_exact(one):
         return (two, False) if is_exact(two) else None
     return one, True

@@ -1,4 +1,4 @@
-"""Which rows of PostHog's tables are chosen: events by name, a time, a cohort. What cannot be meant is refused."""
+"""Choose rows of PostHog's tables: events by name, a time, a cohort. Choices that cannot be meant are refused."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def events_chosen(
     if exclude_events is None:
         return ["event IN {posthog_event_names}"], {"posthog_event_names": _names("events", events)}
     if events is not None:
-        raise PostHogSettingsError("exclude_events", "and events are both given.", "Write one of the two.")
+        raise PostHogSettingsError("exclude_events", "is given together with events.", "Write one of the two.")
     return ["event NOT IN {posthog_left_out}"], {"posthog_left_out": _names("exclude_events", exclude_events)}
 
 
 def _names(argument: str, given: str | Sequence[str] | None) -> list[str]:
     names = [given] if isinstance(given, str) else given
-    # No event has an empty name, so nothing would be read, and what is there be replaced by it.
+    # No event has an empty name: nothing would be read, and the existing rows would be replaced by nothing.
     if not names or not isinstance(names, Sequence) or not all(map(_is_name, names)):
         raise PostHogSettingsError(
             argument,
-            f"{given!r:.80} names no events.",
+            f"is {given!r:.80}, which names no events.",
             "Leave it out, or write a name or a list of names (a template makes text of a list, unless the DAG has "
             "render_template_as_native_obj=True).",
         )
@@ -64,13 +64,13 @@ def cohort_number(cohort_id: object) -> int:
     text = str(cohort_id).strip()
     if isinstance(cohort_id, bool) or not _NUMBER.fullmatch(text):
         raise PostHogSettingsError(
-            "cohort_id", f"{cohort_id!r:.60} is not a cohort's number.", "Write the number that its URL has."
+            "cohort_id", f"is {cohort_id!r:.60}, which is not a cohort's number.", "Write the number that its URL has."
         )
     return int(text)
 
 
 def check_time_of_events(time_column: str, scan_back: timedelta | None) -> None:
-    """Refuse a time that events do not have, and a look back that is not for it.
+    """Refuse a time column that events do not have, and a ``scan_back`` that does not fit it.
 
     :param time_column: the time.
     :param scan_back: how long before the range events may have happened; ``None`` for no limit.
@@ -81,18 +81,18 @@ def check_time_of_events(time_column: str, scan_back: timedelta | None) -> None:
         return
     if not isinstance(scan_back, timedelta) or scan_back <= timedelta(0):
         raise PostHogSettingsError(
-            "scan_back", f"{scan_back!r:.60} is not a length of time.", "Write timedelta(days=7)."
+            "scan_back", f"is {scan_back!r:.60}, which is not a length of time.", "Write timedelta(days=7)."
         )
     if time_column != "created_at":
         raise PostHogSettingsError(
             "scan_back",
-            f"is not for time_column={time_column!r}: events that happened before the range are in no case in it.",
+            f"is not for time_column={time_column!r}: events that happened before the range are never in it.",
             "Leave it out, or write time_column='created_at'.",
         )
 
 
 def check_time(time_column: object, name: str, known: Sequence[str | None]) -> None:
-    """Refuse a time that a table does not have.
+    """Refuse a time column that a table does not have.
 
     :param time_column: the time.
     :param name: the table.
@@ -102,6 +102,6 @@ def check_time(time_column: object, name: str, known: Sequence[str | None]) -> N
     if time_column not in known:
         raise PostHogSettingsError(
             "time_column",
-            f"{name} have no such time: {time_column!r:.60}.",
+            f"is {time_column!r:.60}, a time that {name} do not have.",
             f"Write {' or '.join(filter(None, known))}.",
         )

@@ -1,4 +1,4 @@
-"""One window: its pages, its copies, and the proof that all of it was read."""
+"""Read one window: its pages, its copies, and the proof that all of it was read."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from airflow_provider_posthog.extract.arrow_batches import Batches, Rooms
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
-from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.sources import KEY_NAME, TIME_NAME, Source
 from airflow_provider_posthog.extract.windows import MICROSECOND, Piece, Position, Window
 from airflow_provider_posthog.results.arrow_types import schema_of
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 
-#: How often a window that is too much for PostHog is halved: what a 256th of it cannot mend is no matter of size.
+#: How often a window that is too much for PostHog is halved: if a 256th of it still fails, size is not the cause.
 MOST_HALVINGS = 8
 
 
@@ -36,8 +37,8 @@ class Chunk:
     :param rows: how many.
     :param counted: what the server counted, copies included: ``rows + duplicates``.
     :param duplicates: copies that were dropped.
-    :param resume_after: the reading can be taken up here, once this chunk and all before it are safe; ``None`` where
-        it cannot: in the middle of a microsecond with too many rows for one window, and where rows have no time.
+    :param resume_after: where the reading can be resumed, once this chunk and all before it are safe; ``None`` if it
+        cannot: in the middle of a microsecond with too many rows for one window, and if rows have no time.
     """
 
     window: Window
@@ -79,7 +80,7 @@ class WindowReader:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of what is handed out: without the columns that the reader adds."""
+        """The schema of the chunks: without the columns that the reader adds."""
         return pa.schema([field for field in self._schema if field.name not in (KEY_NAME, TIME_NAME)])
 
     def read(self, piece: Piece, halvings: int = 0) -> list[Chunk]:
@@ -110,8 +111,8 @@ class WindowReader:
         kept = self._without_copies(table, piece.window)
         if table.num_rows == piece.rows == kept.num_rows:
             return self._chunk(piece.window, kept, table.num_rows)
-        # Copies prove nothing: one more of them hides a row that is missing, and ClickHouse may have merged some since
-        # they were counted. The keys tell.
+        # Row counts with copies prove nothing: an extra copy hides a missing row, and ClickHouse may have merged some
+        # since the count. Compare the keys.
         again, keys = self._planner.counted_again(piece.window)
         if kept.num_rows != keys:
             log.info(
@@ -143,14 +144,14 @@ class WindowReader:
         after: tuple[datetime | None, str] | None = None
         rows = 0
         while piece.rows:
-            # One row more than there are shows that others have arrived. Pages may have become smaller since the window
-            # was planned, but a little more is better than a second page.
-            # Nor are they smaller because of the budget of bytes: each page of a window has all of it read.
+            # Ask for one row more than counted: it shows that others have arrived. Pages may have become smaller since
+            # the window was planned, but a slightly larger one is better than a second page. The byte budget does not
+            # make pages smaller, as each page of a window makes ClickHouse read all of it.
             limit = min(piece.rows, self._size.fitting() * 3 // 2, MAX_ROWS - 1) + 1
             page = self._page(piece, limit, after)
             pages.append(page)
             rows += page.num_rows
-            # Fewer than were asked for are the last ones, unless the server has a limit of its own.
+            # A short page is the last one, unless the server has a limit of its own.
             if page.num_rows < limit and (rows >= piece.rows or not page.num_rows):
                 break
             before, after = after, self._edge(page)
@@ -173,7 +174,7 @@ class WindowReader:
         return page
 
     def _check_times(self, page: pa.Table, window: Window) -> None:
-        """Fail on rows that are not of the window: they would be counted for those that are."""
+        """Fail on rows outside the window: they would be counted in place of those inside."""
         if not self._source.time_column or not page.num_rows:
             return
         times = page.column(self._source.time_column)
@@ -188,7 +189,7 @@ class WindowReader:
 
     def _check_columns(self, columns: list[str], types: list[list[str]]) -> None:
         if columns != self._schema.names:
-            raise PostHogTransportError("PostHog answered other columns than those that were asked for")
+            raise PostHogTransportError("PostHog returned other columns than requested")
         if (schema := schema_of(columns, types)) != self._schema:
             changed = next(field.name for field in schema if field != self._schema.field(field.name))
             raise PostHogTransportError(
@@ -213,7 +214,7 @@ class WindowReader:
         if not self._source.copies:
             raise PostHogIncompleteError(
                 f"{table.num_rows:,} rows of {window} have only {different:,} different keys: {self._source.key} does "
-                "not tell them apart"
+                "not identify them"
             )
         numbered = pa.table({"key": keys, "at": pa.array(range(table.num_rows), pa.int64())})
         last = numbered.group_by("key").aggregate([("at", "max")]).column("at_max")

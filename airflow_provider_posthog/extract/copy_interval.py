@@ -1,4 +1,4 @@
-"""An interval of a source into files: read, proved, written, and taken up again where a killed try was."""
+"""Copy an interval of a source into files: read, prove, write, and resume where a killed try stopped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which files are closed and recorded even if they are small: what a killed worker loses at the most.
+#: Seconds after which files are closed and recorded even if they are small: the most that a killed worker loses.
 CHECKPOINT = 300.0
 #: Where rows that do not fit into the folder are kept.
 REJECTED = "_rejected"
@@ -51,7 +51,8 @@ class Reading:
     :param max_in_flight: how many windows are read side by side.
     :param page_rows: the most rows of a window.
     :param settle: how long rows take until queries see them.
-    :param longest_wait: the most seconds that are waited for that; for more, what is read is recorded, and it ends.
+    :param longest_wait: the longest wait for that, in seconds; if it would be longer, what is read is recorded, and
+        the reading ends.
     """
 
     settings: ClientSettings
@@ -68,14 +69,14 @@ class Copy:
     :param reading: how rows are read.
     :param staging: where the files go; what an earlier try has recorded in it is not read again.
     :param layout: how rows become files.
-    :param facts: what the manifest says of the source, as JSON.
+    :param facts: the manifest's description of the source, as JSON.
     :param checkpoint: seconds after which files are closed and recorded even if they are small.
     :param before_publishing: is called when all is read, and ends it by an error.
     :param guard: refuses to replace the interval's rows by far fewer.
     :param types: those of the folder's other files.
     :param rows_before: of the snapshot before this one, for the guard.
-    :param suppressor: looks for rows of persons who were erased, and may leave them out.
-    :param schema_policy: what becomes of rows that are not like the folder's, as
+    :param suppressor: finds rows of persons who were erased, and may leave them out.
+    :param schema_policy: what to do with rows that do not fit the folder, as
         :class:`~airflow_provider_posthog.extract.folder_fitting.FolderFit` says.
     :param max_rejects: how many rows may be kept aside.
     :param commit: brings the files into a table of another format, as :class:`~.storage.staging.Beside` says.
@@ -117,14 +118,14 @@ class Copy:
             self._counts["suppressed"] = 0
 
     def run(self) -> dict[str, Any]:
-        """Read what is not read yet, and publish.
+        """Read what is still missing, and publish.
 
         :returns: the manifest.
         :raises PostHogIncompleteError: if it cannot be proved that all rows of a window were read, or the guard
             refuses.
         :raises PostHogSettingsError: if a column has another type than in the folder's other files.
         :raises PostHogError: if PostHog cannot be asked, or another run writes the same interval.
-        :raises NotSettled: if the rest is to be waited for longer than ``longest_wait``.
+        :raises NotSettled: if the rest would have to wait longer than ``longest_wait``.
         """
         staging = self._staging
         if not staging.publishing:
@@ -154,13 +155,13 @@ class Copy:
 
     def _read(self) -> None:
         if not self._read_on(self._taken_up()):
-            log.info("Columns are others than before: what an earlier try has written is read again")
+            log.info("The columns have changed: what an earlier try has written is read again")
             self._staging.record(resume_after=None, schema=None, rejects=None)
             self._counts = dict.fromkeys(self._counts, 0)
             self._read_on(self._taken_up())
 
     def _read_on(self, resume: Position | None) -> bool:
-        """Read from there on; ``False`` if the rows are not like those that an earlier try has written."""
+        """Read from a position on; return ``False`` if the columns differ from those of an earlier try."""
         with self._open(resume) as extraction:
             self._extraction = extraction
             fitted = self._fitted(extraction)
@@ -173,7 +174,7 @@ class Copy:
         return True
 
     def _fitted(self, extraction: Extraction) -> pa.Schema:
-        """Return the schema of the files, and take up what was kept aside."""
+        """Return the schema of the files, and restore the rows that an earlier try set aside."""
         try:
             self._schema = self._fit.schema(extraction.schema)
         except PostHogSettingsError:
@@ -183,7 +184,7 @@ class Copy:
         return self._schema
 
     def _keep_aside(self) -> None:
-        """Write the rows that do not fit, in place of those that the interval had."""
+        """Write the rows that do not fit, replacing those of the interval's last load."""
         if self._fit.policy == "quarantine":
             fs, path = self._staging.place(f"{REJECTED}/{self._staging.interval.stem}.jsonl")
             keep_lines(fs, path, self._staging.note.get("rejects") or (), "rejected")
@@ -205,16 +206,16 @@ class Copy:
                 if files.is_due or time.monotonic() - kept_at > self._checkpoint:
                     kept_at = self._keep(files, schema, after) or kept_at
                 del chunk  # the next one comes into its place
-        except PostHogErasureError:  # rows of somebody who was erased are among what is written
+        except PostHogErasureError:  # the written files hold rows of an erased person
             self._staging.give_up()
             raise
-        except (NotSettled, PostHogRateLimitError):  # somebody comes back, and goes on here
+        except (NotSettled, PostHogRateLimitError):  # a retry resumes here
             self._keep(files, schema, after)
             raise
         self._staging.record(files.finish(), read=True, schema=schema, rejects=self._fit.rejects, **self._counts)
 
     def _keep(self, files: TableFiles, schema: list[list[str]], after: Position | None) -> float | None:
-        """Record what is written, if a reading can go on behind it; return when that was."""
+        """Record what is written, if a reading can resume after it; return when that was."""
         if after is None:
             return None
         self._staging.record(
@@ -223,7 +224,7 @@ class Copy:
         return time.monotonic()
 
     def _taken_up(self) -> Position | None:
-        """Return where an earlier try has stopped, and count what it has brought."""
+        """Return where an earlier try stopped, and restore its counts."""
         note = self._staging.note
         try:
             after = Position.from_json(note.get("resume_after"))
@@ -257,7 +258,7 @@ class Copy:
         )
 
     def _take(self, chunk: Chunk, files: TableFiles) -> None:
-        """Write rows, all of them or those of persons who were not erased, and count both."""
+        """Write rows, without those of erased persons if they are dropped, and count both."""
         more = {"rows": chunk.rows, "counted": chunk.counted, "duplicates": chunk.duplicates, "windows": 1}
         table = chunk.table
         if self._suppressor is not None and table.num_rows:
@@ -271,7 +272,7 @@ class Copy:
         self._counts = {name: count + more.get(name, 0) for name, count in self._counts.items()}
 
     def _prove(self) -> None:
-        """Compare what the files have with what the windows had, each of which PostHog counted."""
+        """Compare the rows of the files with those of the windows, each of which PostHog counted."""
         written, read = sum(file["rows"] for file in self._staging.files), self._staging.note["rows"]
         if written != read:
             raise PostHogIncompleteError(

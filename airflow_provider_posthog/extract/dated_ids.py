@@ -1,9 +1,9 @@
-"""Rows whose ids begin with their time, as PostHog's sessions do: where PostHog's table has them.
+"""Rows whose ids begin with their time, such as PostHog's sessions: narrow the search to the ids' minutes.
 
-PostHog makes sessions up out of a table that is sorted by the time in the session's id. It looks there from three days
-before the bounds of the start that a query asks for to three days after them, as an id may come from a clock that is
-wrong: a page of an hour costs what a week's sessions do. A count tells in which minutes the ids of a window begin, and
-its pages ask for those minutes alone.
+PostHog derives sessions from a table that is sorted by the time in the session's id. It searches from three days before
+to three days after the start that a query asks for, as an id may come from a wrong clock: a page of an hour costs as
+much as a week's sessions. A count returns the minutes in which the ids of a window begin, and its pages ask for those
+minutes alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST_RUNS = 32
 
 
 def minutes_column(dated_id: str | None) -> str:
-    """Return HogQL of the minutes in which the ids of a group's rows begin, with a comma; empty where they tell none.
+    """Return HogQL for the minutes in which the ids of a group's rows begin, with a comma; empty without such ids.
 
     :param dated_id: the column of the ids.
     """
@@ -41,12 +41,12 @@ def runs_of(minutes: Iterable[int], start: datetime, end: datetime) -> tuple[Min
     :param minutes: the minutes.
     :param start: where the window begins.
     :param end: where it ends.
-    :returns: in order; empty if one of them is farther away than PostHog looks, so that they say nothing.
+    :returns: in order; empty if one of them is farther away than PostHog searches, so that they are of no use.
     """
-    found = sorted(set(minutes))
-    if not found or found[0] < _minute(start - _AROUND) or found[-1] > _minute(end + _AROUND):
+    ordered = sorted(set(minutes))
+    if not ordered or ordered[0] < _minute(start - _AROUND) or ordered[-1] > _minute(end + _AROUND):
         return ()
-    return joined_runs([(minute, minute + 1) for minute in found])
+    return joined_runs([(minute, minute + 1) for minute in ordered])
 
 
 def around(start: datetime, end: datetime) -> tuple[Minutes, ...]:
@@ -60,24 +60,24 @@ def around(start: datetime, end: datetime) -> tuple[Minutes, ...]:
 
 
 def joined_runs(runs: Iterable[Minutes]) -> tuple[Minutes, ...]:
-    """Return runs of minutes in order, without those that touch, and no more than a query can ask for.
+    """Return runs of minutes in order, joined where they touch, and no more than a query can ask for.
 
     :param runs: the runs.
     """
-    made: list[Minutes] = []
+    joined: list[Minutes] = []
     for first, last in sorted(runs):
-        if made and first <= made[-1][1]:
-            made[-1] = made[-1][0], max(made[-1][1], last)
+        if joined and first <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last)
         else:
-            made.append((first, last))
-    while len(made) > _MOST_RUNS:  # across the shortest gap
-        at = min(range(1, len(made)), key=lambda number: made[number][0] - made[number - 1][1])
-        made[at - 1 : at + 1] = [(made[at - 1][0], made[at][1])]
-    return tuple(made)
+            joined.append((first, last))
+    while len(joined) > _MOST_RUNS:  # across the shortest gap
+        at = min(range(1, len(joined)), key=lambda number: joined[number][0] - joined[number - 1][1])
+        joined[at - 1 : at + 1] = [(joined[at - 1][0], joined[at][1])]
+    return tuple(joined)
 
 
 def within(time: str | None, dated_id: str | None, runs: Sequence[Minutes]) -> tuple[str, dict[str, datetime]]:
-    """Return a condition that is true for every row, and tells PostHog in which minutes to look for ids.
+    """Return a condition that is true for every row, and makes PostHog search only these minutes for ids.
 
     PostHog takes comparisons of the start with times into its table, three days wider and of the id's time, and of
     what it cannot take there ``NOT`` makes *false*. So the condition is true where rows are told, and one on the id's

@@ -20,10 +20,11 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.bare_query import has_limit_without_order
-from airflow_provider_posthog.extract.query_client import Asker, Result, is_long, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker, Result, is_long
 from airflow_provider_posthog.extract.sources import Source, is_own
 from airflow_provider_posthog.extract.windows import Piece
 from airflow_provider_posthog.results.arrow_types import bare, batch_of, schema_of
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ _TEXT = re.compile(r"'(?:[^'\\]|\\.|'')*'")
 
 @dataclass(frozen=True)
 class Look:
-    """What the first look has found.
+    """The result of the first look.
 
     :param source: what is read, with its columns by name, and the times in its key.
     :param schema: of its rows as they come, the reader's own columns included.
@@ -56,7 +57,7 @@ def first_look(asker: Asker, source: Source, likely: Piece) -> Look:
     :param asker: asks PostHog.
     :param source: what is read.
     :param likely: where to look, and at how many rows.
-    :raises PostHogSettingsError: if a query has columns that would be lost, or what is to be its time is none.
+    :raises PostHogSettingsError: if a query has columns that would be lost, or its time column is not a time.
     :raises PostHogError: if PostHog cannot be asked, or refuses the query.
     """
     names = list(source.columns)
@@ -83,7 +84,7 @@ def _look(source: Source, result: Result, names: list[str]) -> Look:
     own = [*source.added_columns, *parts]
     shown, added = whole.names[: -len(own) or None], whole.names[len(whole) - len(own) :]
     if added != own or (names and source.query is None and shown != names):
-        raise PostHogTransportError("PostHog answered other columns than those that were asked for")
+        raise PostHogTransportError("PostHog returned other columns than requested")
     if source.query is not None:
         _check_same(names, shown)
     rows = batch_of(result.rows, whole)  # a row of another shape is an error as in all pages
@@ -110,7 +111,7 @@ def _check_time(source: Source, schema: pa.Schema) -> None:
     if source.time_column and not pa.types.is_timestamp(schema.field(source.time_column).type):
         raise PostHogSettingsError(
             "time",
-            f"{source.time} is not a time, but {schema.field(source.time_column).type}.",
+            f"is {source.time}, which is not a time but {schema.field(source.time_column).type}.",
             "Write a DateTime column.",
         )
 
@@ -126,7 +127,7 @@ def _sample(asker: Asker, source: Source, likely: Piece) -> Result:
 
 
 def _columns_of(asker: Asker, source: Source) -> list[str]:
-    """Return the columns of a query by itself, those without a name and those of one name included."""
+    """Return the columns of the query itself, including those without a name and duplicates."""
     *short, whole = statements.columns_of_query(source)
     for form in short:
         try:
@@ -134,7 +135,7 @@ def _columns_of(asker: Asker, source: Source) -> list[str]:
         except PostHogValidationError as error:
             if is_too_heavy(error):
                 raise
-            log.debug("PostHog does not take the query without its rows (%s): asking it as it is", error.status)
+            log.debug("PostHog does not accept the query without its rows (%s): sending it unchanged", error.status)
     return _named(asker.ask(whole).columns)
 
 
@@ -143,7 +144,7 @@ def _named(columns: list[str]) -> list[str]:
         raise PostHogTransportError("PostHog's answer does not say what its columns are")
     if own := [name for name in columns if is_own(name)]:
         raise PostHogSettingsError(
-            "hogql", f"has a column {own[0]}, as the reader's own is called.", "Write AS with another name."
+            "hogql", f"has a column {own[0]}, a name that the reader uses itself.", "Write AS with another name."
         )
     if twice := [name for name, times in Counter(columns).items() if times > 1]:
         raise PostHogSettingsError(
@@ -169,5 +170,5 @@ def _check_same(names: list[str], shown: list[str]) -> None:
 
 
 def _listed(names: list[str]) -> str:
-    """Write columns for an error: an expression without a name may hold a text, and that a person's."""
+    """List columns for an error: an expression without a name may hold a text, which may be personal."""
     return clean(", ".join(_TEXT.sub("'...'", name)[:60] for name in names[:10]))

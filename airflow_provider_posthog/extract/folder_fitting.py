@@ -1,4 +1,4 @@
-"""Rows as the folder's other files have them: of the same types, or kept aside with the reason."""
+"""Fit rows to the folder's other files: convert them to the same types, or set them aside with the reason."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pyarrow.compute as pc  # noqa: TID253
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 
 POLICIES = ("evolve", "freeze", "quarantine")
-#: The column of rows that are kept aside that says why.
+#: The column that says why a row was set aside.
 REASON = "_posthog_reason"
-#: Rows that are kept aside are remembered until the end: more are no rows that do not fit, but another table.
+#: Rows that are set aside stay in memory until the end; more of them mean that the tables do not match.
 _MOST = 10_000
 _DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)")
 _NUMBER = r"^[-+]?[0-9]{1,18}$"
@@ -55,10 +55,10 @@ class FolderFit:
                 "Leave them out of columns, or write 'evolve'.",
             )
         if self.policy == "quarantine":
-            coming = pa.schema([one for one in coming if one.name in self.known])
+            coming = pa.schema([column for column in coming if column.name in self.known])
         if self.policy == "freeze":
             return coming
-        return pa.schema([self._as_known(one) for one in coming])
+        return pa.schema([self._as_known(column) for column in coming])
 
     def _as_known(self, column: pa.Field) -> pa.Field:
         kind = _type_of(self.known.get(column.name, ""))
@@ -80,9 +80,11 @@ class FolderFit:
             column = table.column(name)
             bad = column.is_valid() if at < 0 else _misfits(column, schema.field(at).type)
             if bad is not None and pc.any(bad).as_py():
-                why[f"{name} is not a column of the folder" if at < 0 else f"{name} is no {schema.field(at).type}"] = (
-                    bad
-                )
+                why[
+                    f"{name} is not a column of the folder"
+                    if at < 0
+                    else f"{name} does not fit {schema.field(at).type}"
+                ] = bad
         if why:
             table = self._without(table, why)
         return table.select(schema.names).cast(schema)
@@ -90,7 +92,9 @@ class FolderFit:
     def _without(self, table: pa.Table, why: Mapping[str, pa.ChunkedArray]) -> pa.Table:
         if self.policy != "quarantine":
             raise PostHogSettingsError(
-                "schema_policy", f"{self.policy!r}: a value does not fit: {'; '.join(why)}.", "Write 'quarantine'."
+                "schema_policy",
+                f"is {self.policy!r}, and a value does not fit: {'; '.join(why)}.",
+                "Write 'quarantine'.",
             )
         bad = None
         for mask in why.values():
@@ -98,19 +102,19 @@ class FolderFit:
         rows = table.filter(bad).to_pylist()
         reasons = {reason: mask.filter(bad).to_pylist() for reason, mask in why.items()}
         for at, row in enumerate(rows):
-            reason = "; ".join(each for each, mask in reasons.items() if mask[at])
+            reason = "; ".join(text for text, mask in reasons.items() if mask[at])
             self.rejects.append(json.dumps({**row, REASON: reason}, default=str, ensure_ascii=False))
         most = _MOST if self.max_rejects is None else self.max_rejects
         if len(self.rejects) > most:
             raise PostHogIncompleteError(
-                f"{len(self.rejects):,} rows or more do not fit into the folder, and {most:,} may be kept aside "
+                f"{len(self.rejects):,} rows or more do not fit into the folder, and {most:,} may be set aside "
                 "(max_rejects). Nothing was changed."
             )
         return table.filter(pc.invert(bad))
 
 
 def _converts(coming: pa.DataType, known: pa.DataType) -> bool:
-    """Tell whether values of one type may be written as those of another, if each fits."""
+    """Return whether values of one type may be written as those of another, if each fits."""
     if coming.equals(known):
         return False
     numbers = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_floating)
@@ -150,10 +154,10 @@ def _holds(value: pa.Scalar, kind: pa.DataType) -> bool:
 
 
 def _type_of(text: str) -> pa.DataType | None:
-    """Return the type that Arrow writes so; ``None`` for one that nothing is converted to."""
+    """Return the type that Arrow writes as this text; ``None`` for one that nothing is converted to."""
     if match := _DECIMAL.fullmatch(text):
         return pa.decimal128(int(match[1]), int(match[2]))
-    known: dict[str, Any] = {str(one): one for one in (
+    known: dict[str, Any] = {str(kind): kind for kind in (
         pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(),
         pa.float32(), pa.float64(), pa.string(),
     )}  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a reading will need, told before it begins: rows, queries, bytes, and when PostHog's limits let it end.
+"""Forecast what a reading will need: rows, queries, bytes, and when PostHog's limits let it end.
 
 Pure: no clock, no sockets. Rows are counted by PostHog; the rest is estimated from a page's size and the first rows.
 """
@@ -13,7 +13,7 @@ from airflow_provider_posthog.api.budget import HOUR, LIMITS, MINUTE, limit_of
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 #: Bytes that PostHog's ClickHouse reads for each byte of the answers, as measured (docs/benchmarks.md).
 READ_A_BYTE = 1.5
-#: The same of sessions, which it merges from parts.
+#: The same for sessions, which it merges from parts.
 READ_A_BYTE_OF_SESSIONS = 4.0
 
 
@@ -56,12 +56,12 @@ class Forecast:
 
     @property
     def missing(self) -> float:
-        """How many bytes more that is than are left of its budget, as far as that is known."""
+        """How many bytes of that exceed what is left of the budget, as far as is known."""
         return 0.0 if self.left is None else max(0.0, self.read - self.left)
 
     @property
     def seconds(self) -> float:
-        """How long PostHog's limits let it take at the least, however fast it answers."""
+        """The least seconds that it takes under PostHog's limits, however fast PostHog answers."""
         if not self.share:
             return 0.0
         (minute, _), (hour, _) = LIMITS["query"]
@@ -70,7 +70,7 @@ class Forecast:
         return max(by_requests, self.missing / self.refill if self.refill else 0.0)
 
     def text(self, what: str, now: datetime) -> str:
-        """Say it in a sentence.
+        """Return the forecast as a sentence.
 
         :param what: what is read, such as ``events``.
         :param now: the time, in UTC.
@@ -87,12 +87,12 @@ class Forecast:
         left = _bytes(max(0.0, self.left))
         known = f"; PostHog reads about {_bytes(self.read)} for that, and {left} of its budget are left"
         if self.missing and not self.refill:
-            return f"{known}: the rest waits for what comes back"
+            return f"{known}: the rest waits until the budget refills"
         return known
 
     def _limits(self, now: datetime) -> str:
         minute, hour = (limit_of(limit, self.share) for limit, _ in LIMITS["query"])
-        back = f", {_bytes(self.refill * HOUR)} an hour come back" if self.missing and self.refill else ""
+        back = f", {_bytes(self.refill * HOUR)} an hour are added" if self.missing and self.refill else ""
         limits = f"the limits ({minute:,} queries a minute and {hour:,} an hour{back})"
         if self.seconds:
             end = now + timedelta(seconds=self.seconds)

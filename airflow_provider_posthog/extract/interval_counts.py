@@ -1,4 +1,4 @@
-"""How many rows PostHog has in intervals that were read before: one question for many of them."""
+"""Count the rows that PostHog has in intervals that were read before, many of them in one query."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogTransportError, PostHogValidationError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.cells import EPOCH
-from airflow_provider_posthog.extract.query_client import Asker, is_too_heavy
+from airflow_provider_posthog.extract.older_servers import of_older_server
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import Window, iso
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 #: Windows that one query counts.
 MOST = 50
@@ -34,7 +36,7 @@ class Recount:
     keys: int
 
     def agrees(self, rows: int, keys: int | None) -> bool:
-        """Tell whether as many rows were kept of the window as it has now.
+        """Return whether the rows that were loaded of the window match those that it has now.
 
         Copies of a row that came in several windows are kept once or more often, and PostHog merges them at any time.
         So keys are compared; where they were not kept, rows are right from the number of keys to that of copies.
@@ -79,7 +81,9 @@ class Recounter:
         try:
             result = self._asker.ask(statement(self._source, windows))
         except PostHogError as error:
-            if len(windows) < 2 or not is_too_heavy(error):
+            if not is_too_heavy(error):
+                return self._counted_without(windows, error)
+            if len(windows) < 2:
                 raise
             half = len(windows) // 2
             return self._counted(windows[:half]) + self._counted(windows[half:])
@@ -90,6 +94,14 @@ class Recounter:
             return [Recount(window, rows, keys) for window, rows, keys in pairs]
         except (TypeError, ValueError):
             raise PostHogTransportError("PostHog's answer to how many rows intervals have cannot be read") from None
+
+    def _counted_without(self, windows: Sequence[Window], error: PostHogError) -> list[Recount]:
+        """Count without the columns that an older server lacks; where that is not what was wrong, raise the error."""
+        older = of_older_server(self._asker, self._source) if isinstance(error, PostHogValidationError) else None
+        if older is None:
+            raise error
+        self._source = older
+        return self._counted(windows)
 
 
 def recount(settings: ClientSettings, source: Source, windows: Sequence[Window]) -> list[Recount]:
@@ -111,7 +123,7 @@ def statement(source: Source, windows: Sequence[Window]) -> Statement:
     :param source: what is counted; it has a time.
     :param windows: at least one.
     """
-    whole = Window(min(each.start for each in windows), max(each.end for each in windows))
+    whole = Window(min(window.start for window in windows), max(window.end for window in windows))
     back = source.scan_back
     base = statements.total(replace(source, scan_from=None if back is None else _before(whole.start, back)), whole)
     columns: list[str] = []
@@ -119,11 +131,11 @@ def statement(source: Source, windows: Sequence[Window]) -> Statement:
     for at, window in enumerate(windows):
         start, end = f"window_{at}_start", f"window_{at}_end"
         inside = f"{source.time} >= toDateTime({{{start}}}) AND {source.time} < toDateTime({{{end}}})"
-        if back is not None:  # each window was read as if there were nothing before this
+        if back is not None:  # rows before this were not read in the window
             scan = f"window_{at}_scan"
             inside += f" AND {source.scan} >= toDateTime({{{scan}}})"
             values[scan] = iso(_before(window.start, back))
-        # One of each key, where keys tell rows apart: then it is enough to count.
+        # If keys are unique, it is enough to count rows.
         different = f"uniqExactIf({source.key_text}, {inside})" if source.copies else f"countIf({inside})"
         columns += [f"countIf({inside}) AS rows_{at}", f"{different} AS keys_{at}"]
         values |= {start: iso(window.start), end: iso(window.end)}

@@ -1,4 +1,4 @@
-"""Arrow tables as JSON lines, by columns: no row is ever a Python object."""
+"""Write Arrow tables as JSON lines, column by column: no row becomes a Python object."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _LINE_ENDS = ("\u0085", "\u2028", "\u2029")
 def lines_of(table: pa.Table, nested: Collection[str], unchecked: Collection[str] = ()) -> pa.Buffer:
     """Write a table as JSON lines, in UTF-8.
 
-    Times are ISO text in UTC with six digits, dates ISO text, decimals numbers; NaN and infinity, which JSON has not,
-    are null.
+    Times are ISO text in UTC with six digits, dates ISO text, decimals numbers; NaN and infinity, which JSON lacks, are
+    null.
 
     :param table: the rows.
     :param nested: columns of JSON text that become JSON within the line; a text in them that is neither an object nor
@@ -114,7 +114,7 @@ def _holds(text: pa.Array, sign: str) -> bool:
 
 
 def _bytes(lines: pa.Array) -> pa.Buffer:
-    """Return the text of an array without gaps: that is how Arrow keeps it."""
+    """Return the text of an array, which Arrow stores without gaps."""
     _, offsets, data = lines.buffers()
     ends = pa.Array.from_buffers(pa.int64(), len(lines) + 1, [None, offsets], offset=lines.offset)
     first, last = ends[0].as_py(), ends[len(lines)].as_py()

@@ -1,4 +1,4 @@
-"""Which ranges of keys to read, of tables that are sorted by the keys of their rows."""
+"""Plan which ranges of keys to read, of tables that are sorted by the keys of their rows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import pairwise
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
-from airflow_provider_posthog.extract.query_client import is_too_heavy
 from airflow_provider_posthog.extract.windows import PARTS, Keys, Piece, Window, packed
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 
-#: How many ranges a page is counted by.
+#: Into how many ranges a page is divided for counting.
 _STEPS_OF_PAGE = 4
-#: Where some persons are looked at: a 64th of the keys, which holds a sixteenth of the UUIDs by the standard.
+#: The range for a sample of persons: a 64th of the keys, which holds a sixteenth of standard UUIDs.
 _SOME = (PARTS * 10 // 16, PARTS * 41 // 64)
 
 
@@ -36,7 +36,7 @@ class KeyPlanner(Planner):
         return counted
 
     def _likely(self, window: Window) -> Window:
-        """Return some of the keys: a look at a few rows would else have all of the table's versions merged."""
+        """Return a range of some keys: otherwise a sample of a few rows would make PostHog merge the whole table."""
         if not self.source.is_uuid or not window.is_whole:
             return window
         return replace(window, first=_SOME[0], last=_SOME[1])
@@ -45,7 +45,7 @@ class KeyPlanner(Planner):
         """Yield the pieces of a range, in order; they tile it.
 
         :param window: the range.
-        :param count: gets what :meth:`count` finds in it, if somebody has asked already.
+        :param count: returns the result of :meth:`count`, if it was already requested.
         :raises PostHogIncompleteError: if PostHog cannot even count the rows of a part.
         """
         try:
@@ -63,7 +63,7 @@ class KeyPlanner(Planner):
         yield from packed(counted, self._size)
 
     def halves(self, piece: Piece) -> list[Piece]:
-        """Return pieces of one that is too much for a query, none of which holds all of its rows; empty if none can be.
+        """Divide a piece that is too much for a query so that no part holds all its rows; empty if impossible.
 
         :param piece: the piece.
         """
@@ -93,10 +93,10 @@ class KeyPlanner(Planner):
         with readable(window):
             (row,) = rows_of(result)
             keyed, counted = number_of(row["keyed"]), number_of(row["counted"])
-            bounds = [self._key(each) for each in row["bounds"]]
+            bounds = [self._key(bound) for bound in row["bounds"]]
             if len(bounds) != max(0, keyed - 1) // step:
                 raise ValueError
-            is_ordered = all(one < two for one, two in pairwise(bounds))
+            is_ordered = all(low < high for low, high in pairwise(bounds))
         if keyed < counted:
             raise self._no_key(window)
         if not is_ordered:  # their text is not UTF-8

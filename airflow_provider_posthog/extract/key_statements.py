@@ -1,4 +1,4 @@
-"""The HogQL of parts and ranges of keys: of hashes, or where a table is sorted by its keys, of these themselves.
+"""The HogQL for parts and ranges of keys: of their hashes, or of the keys themselves if the table is sorted by them.
 
 PostHog merges the versions of a person, a group or a distinct id when it is asked. A range of what the table is sorted
 by is looked up before that; a condition on a hash is one on each row of the table, with all of its columns.
@@ -36,7 +36,7 @@ def in_parts(source: Source, window: Window, values: dict[str, Any]) -> list[str
 
     :param source: what is read.
     :param window: the window.
-    :param values: gets what the placeholders stand for.
+    :param values: receives the values of the placeholders.
     """
     if not source.is_uuid:
         part = part_of(source)
@@ -62,7 +62,7 @@ def in_keys(source: Source, keys: Keys, values: dict[str, Any]) -> list[str]:
 
     :param source: what is read.
     :param keys: the range.
-    :param values: gets what the placeholders stand for.
+    :param values: receives the values of the placeholders.
     """
     where = []
     if keys.low is not None:
@@ -75,7 +75,7 @@ def in_keys(source: Source, keys: Keys, values: dict[str, Any]) -> list[str]:
 def _beside(
     columns: tuple[str, ...], key: tuple[Any, ...], all_but_last: str, last: str, name: str, values: dict[str, Any]
 ) -> str:
-    """Compare column by column: by an index, ClickHouse finds no tuples."""
+    """Compare column by column: ClickHouse does not use an index for tuples."""
     made = ""
     for number in reversed(range(len(columns))):
         column, place = columns[number], f"{name}_{number}"
@@ -87,7 +87,7 @@ def _beside(
 
 
 def bounds_of(source: Source, where: str, step: int) -> str:
-    """Ask for the keys that ranges of so many rows begin with, but for the first one.
+    """Write the query for the keys that ranges of so many rows begin with, except the first.
 
     :param source: what is read.
     :param where: the conditions.

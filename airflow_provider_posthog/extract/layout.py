@@ -1,4 +1,4 @@
-"""How rows become files: of which format and size, and in which folders."""
+"""How rows become files: their format, size and folders."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pyarrow.compute as pc  # noqa: TID253
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
-#: The compressions of each format, the default first, and what the files' names end in.
+#: The compressions of each format, the default first, and the suffixes of the files.
 SUFFIXES: Mapping[str, Mapping[str | None, str]] = {
     "parquet": dict.fromkeys(("zstd", "snappy", "lz4", "gzip", "brotli", None), ".parquet"),
     "jsonl": {"gzip": ".jsonl.gz", "zstd": ".jsonl.zst", None: ".jsonl"},
     "csv": {"gzip": ".csv.gz", "zstd": ".csv.zst", None: ".csv"},
 }
-#: To how many folders rows that are written at once may go by a column: more are no partitions, but files of a row.
+#: The most folders that a column may split rows into: with more, files would hold single rows.
 MAX_PARTITIONS = 10_000
-#: How many bytes the name of a column may take in the name of a folder.
+#: The most bytes of a column's name in the name of a folder.
 _MAX_COLUMN = 120
 SNAPSHOT = "snapshot"
 _TIMES = {"day": ("date",), "hour": ("date", "hour")}
@@ -40,8 +40,8 @@ class Layout:
     :param partition_zone: the time zone that they are of.
     :param snapshot: the name of the snapshot; ``None`` for an interval.
     :param json_columns: columns of JSON text that JSON lines hold as JSON.
-    :param own_json: those of them that PostHog itself has written, so that they need not be checked.
-    :param max_bytes: about how large a file may be.
+    :param own_json: those of them that PostHog itself writes, so that they need not be checked.
+    :param max_bytes: roughly how large a file may be.
     :param max_rows: about how many rows a file may have; up to half as many more rather than a small rest.
     :param row_group_rows: how many rows a row group of Parquet has, as far as memory allows; ``None`` for about 50,000,
         or 16 MiB.
@@ -61,7 +61,7 @@ class Layout:
 
     @property
     def suffix(self) -> str:
-        """What the files' names end in."""
+        """The suffix of the files."""
         return SUFFIXES[self.format][self.compression]
 
     def check(self, schema: pa.Schema) -> None:
@@ -82,7 +82,9 @@ class Layout:
                 self._check_snapshot()
             elif part not in schema.names:
                 raise PostHogSettingsError(
-                    "partition_by", f"there is no column {part!r}.", f"Write one of: {', '.join(schema.names)}."
+                    "partition_by",
+                    f"names {part!r}, which is not a column.",
+                    f"Write one of: {', '.join(schema.names)}.",
                 )
             elif len(quote(part)) > _MAX_COLUMN:
                 raise PostHogSettingsError(
@@ -91,7 +93,9 @@ class Layout:
             for name in _FOLDERS.get(part, ()):
                 if name in schema.names:
                     raise PostHogSettingsError(
-                        "partition_by", f"there is a column {name!r}, too.", "Give the column another name."
+                        "partition_by",
+                        f"makes a folder {name!r}, the name of a column.",
+                        "Give the column another name.",
                     )
 
     def _check_time(self, schema: pa.Schema) -> None:
@@ -99,14 +103,14 @@ class Layout:
         if column not in schema.names or not pa.types.is_timestamp(schema.field(column).type):
             raise PostHogSettingsError(
                 "partition_by",
-                f"{column!r} is not a column of time.",
+                f"needs a column of time, and {column!r} is none.",
                 f"Write partition_time=... , one of: {', '.join(schema.names)}.",
             )
 
     def _check_snapshot(self) -> None:
         if self.snapshot is None:
             raise PostHogSettingsError(
-                "partition_by", "'snapshot' is for what is read as a whole, not for an interval.", "Write 'day'."
+                "partition_by", "is 'snapshot', which is for a whole table, not for an interval.", "Write 'day'."
             )
 
     @property
@@ -125,7 +129,7 @@ class Layout:
 
 
 def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[Mapping[str, str | None], pa.Table]]:
-    """Yield the rows of each folder, in their order, with the values that its path tells.
+    """Yield the rows of each folder, in their order, with the values in its path.
 
     :param table: the rows.
     :param layout: how they become files.
@@ -133,7 +137,7 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
     :raises PostHogSettingsError: if they would go into far too many folders.
     """
     rows = table.select(schema.names)
-    written = [each for part in layout.partitions for each in _texts_of(table, part, layout)]
+    written = [pair for part in layout.partitions for pair in _texts_of(table, part, layout)]
     if not written:
         yield {}, rows
         return
@@ -147,12 +151,12 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
     if columns and len(values) > MAX_PARTITIONS:
         raise PostHogSettingsError(
             "partition_by",
-            f"{', '.join(map(repr, columns))} puts {table.num_rows:,} rows into {len(values):,} folders.",
+            f"puts {table.num_rows:,} rows into {len(values):,} folders, by {', '.join(map(repr, columns))}.",
             f"Choose a column of fewer values, at the most {MAX_PARTITIONS:,}.",
         )
     if len(values) > 1:
         rows = rows.take(pc.sort_indices(codes.indices))  # stable: rows stay in the order of time
-    counts = {each["values"]: each["counts"] for each in pc.value_counts(codes.indices).to_pylist()}
+    counts = {count["values"]: count["counts"] for count in pc.value_counts(codes.indices).to_pylist()}
     first = 0
     for code, value in enumerate(values):
         partition: dict[str, str | None] = {}

@@ -1,8 +1,8 @@
-"""Conditions that PostHog misreads where it makes a table up out of others: refused before anything is sent.
+"""Conditions that PostHog misreads on tables that it derives from others: refused before anything is sent.
 
-PostHog makes ``persons`` and ``sessions`` when they are asked for, and looks through a query's WHERE for what it can
-ask of their parts before. Since November 2024 some of what it cannot look through becomes *true* there, and not
-*anything*: ``x % 2 = 0`` becomes ``true = 0``, and no row is found, without an error.
+PostHog builds ``persons`` and ``sessions`` on demand, and pushes parts of a query's WHERE down to their source tables.
+Since November 2024 some expressions that it cannot push down become *true* there, and not *unknown*: ``x % 2 = 0``
+becomes ``true = 0``, and no row is returned, without an error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from airflow_provider_posthog.api.hogql import Token, significant
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
-#: What each operator is as a function, which PostHog does look through.
+#: The function for each operator; PostHog handles functions correctly.
 _FUNCTIONS = {"+": "plus", "-": "minus", "*": "multiply", "/": "divide", "%": "modulo"}
 #: Words behind which a sign belongs to a number, and no value ends.
 _KEYWORDS = frozenset(
@@ -28,7 +28,7 @@ _CHOICES = frozenset(("IF", "MULTIIF", "CASE", "XOR", "BETWEEN"))
 
 
 def check_lazy(table: str, columns: Mapping[str, str], where: str | None) -> None:
-    """Refuse a condition that finds other rows than it says, on the servers of some ages.
+    """Refuse a condition that some servers misread, so that it returns the wrong rows.
 
     :param table: what is read, one of PostHog's tables.
     :param columns: HogQL by column name.
@@ -38,11 +38,13 @@ def check_lazy(table: str, columns: Mapping[str, str], where: str | None) -> Non
     if not where:
         return
     tokens = significant(where)
-    check_tokens({table}, tokens, [*tokens, *(token for each in columns.values() for token in significant(each))])
+    check_tokens(
+        {table}, tokens, [*tokens, *(token for expression in columns.values() for token in significant(expression))]
+    )
 
 
 def check_tokens(tables: Set[str], where: Sequence[Token], all_of_it: Sequence[Token], field: str = "where") -> None:
-    """Refuse a condition that finds other rows than it says, on the servers of some ages.
+    """Refuse a condition that some servers misread, so that it returns the wrong rows.
 
     :param tables: what is read, and joined.
     :param where: the condition.
@@ -112,7 +114,7 @@ def _check_arithmetic(tokens: Sequence[Token], field: str) -> None:
         example = "negate(a)" if is_sign else f"{name}(a, b)"
         raise PostHogSettingsError(
             field,
-            f"has an operator ({token.text}) that PostHog leaves out where it looks persons up, so that other rows, or "
+            f"has an operator ({token.text}) that PostHog drops where it looks up persons, so that the wrong rows, or "
             "none, are found.",
             f"Write it as a function: {example} in place of {'-a' if is_sign else f'a {token.text} b'}, and "
             "toIntervalDay(30) in place of INTERVAL 30 DAY.",
@@ -132,7 +134,7 @@ def _check_lambdas(tokens: Sequence[Token], field: str) -> None:
         raise PostHogSettingsError(
             field,
             "has a lambda (->) beside NOT, BETWEEN or a choice (if, CASE), of which PostHog loses a part where it "
-            "looks persons up.",
+            "looks up persons.",
             "Write what NOT stands before the other way round (!=, NOT IN, NOT LIKE), and BETWEEN as >= and <=.",
         )
 
@@ -142,20 +144,20 @@ def _check_negations(tokens: Sequence[Token], field: str) -> None:
         if token.upper == "BETWEEN":
             raise PostHogSettingsError(
                 field,
-                "has BETWEEN, of which PostHog loses the column where it looks sessions up, so that none are found.",
+                "has BETWEEN, of which PostHog loses the column where it looks up sessions, so that none are found.",
                 "Write a >= 1 AND a <= 5 in place of a BETWEEN 1 AND 5.",
             )
         if _is_negation(tokens, number):
             raise PostHogSettingsError(
                 field,
-                "has NOT before a condition, which PostHog takes for 'not true' where it looks sessions up, so that "
+                "has NOT before a condition, which PostHog takes for 'not true' where it looks up sessions, so that "
                 "none are found.",
                 "Write the condition the other way round: a != 1, a NOT IN (...), a NOT LIKE '...'.",
             )
 
 
 def _is_negation(tokens: Sequence[Token], number: int) -> bool:
-    """Tell whether a token negates a condition: NOT IN and IS NOT NULL are other operators, and a column none."""
+    """Return whether a token negates a condition: NOT IN and IS NOT NULL are other operators, and a column none."""
     if tokens[number].upper != "NOT":
         return False
     before = tokens[number - 1].upper if number else ""

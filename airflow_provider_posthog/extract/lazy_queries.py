@@ -1,4 +1,4 @@
-"""A user's own query over what PostHog makes up out of other tables: each SELECT is checked as a condition is."""
+"""Check a user's own query over tables that PostHog derives from others: each SELECT like a condition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BEFORE_TABLE = ("FROM", "JOIN", ",")
 
 
 def check_query(query: str) -> None:
-    """Refuse a query of which a part finds other rows than it says, on the servers of some ages.
+    """Refuse a query that some servers misread in part, so that it returns the wrong rows.
 
     :param query: HogQL.
     :raises PostHogSettingsError: if a SELECT of it has such a condition.
@@ -40,7 +40,7 @@ def _depths(tokens: Sequence[Token]) -> Iterator[int]:
 
 
 def _is_name(tokens: Sequence[Token], at: int) -> bool:
-    """Tell whether a word is not a keyword: ``a.select``, or ``AS from``."""
+    """Return whether a word is not a keyword: ``a.select``, or ``AS from``."""
     return tokens[at].kind != "word" or (at > 0 and tokens[at - 1].text.upper() in (".", "?.", "AS"))
 
 
@@ -65,7 +65,7 @@ def _check_select(tokens: Sequence[Token], depths: Sequence[int]) -> None:
 
 
 def _ends(tokens: Sequence[Token], at: int, is_own: bool) -> bool:
-    """Tell whether another SELECT of a set operation begins here; ``* EXCEPT (a)`` is none."""
+    """Return whether another SELECT of a set operation begins here; ``* EXCEPT (a)`` is none."""
     return is_own and tokens[at].upper in _SETS and not _is_name(tokens, at) and tokens[at - 1].text != "*"
 
 

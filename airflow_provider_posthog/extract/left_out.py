@@ -1,4 +1,4 @@
-"""How many events a reading leaves out that does not look far back (``scan_back``)."""
+"""Count the events that a reading with ``scan_back`` leaves out."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""PostHog's lists as tables: feature flags, experiments, annotations and the like, read page by page from its API.
+"""Read PostHog's lists as tables: feature flags, experiments, annotations and the like, page by page from its API.
 
 A list is read as a whole. It has a column for each field that all servers know, and ``data``: the whole object as JSON,
-with what newer servers have besides. What was deleted is not in it; a merge with ``deleted=`` notices that.
+with the additional fields of newer servers. Deleted objects are missing; a merge with ``deleted=`` notices that.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     },
 }
 _PAGE, _ROWS = 200, 1_000
-#: How often a list is read whose length is another one at the end.
+#: How often a list is read again if its length has changed at the end.
 _TRIES = 3
 
 
@@ -127,7 +127,7 @@ def list_source(kind: str) -> ListSource:
 
 
 def extraction_of(source: Source) -> type[Extraction]:
-    """Return what reads a source.
+    """Return the class that reads a source.
 
     :param source: the source.
     """
@@ -142,7 +142,7 @@ class ListExtraction(Extraction):
     :param start: not used: a list has no time.
     :param end: not used.
     :param on_progress: is called after each chunk was taken.
-    :param of_queries: what says how queries are read; a list is read page by page.
+    :param of_queries: options for reading queries; not used, as a list is read page by page.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class ListExtraction(Extraction):
         self._client.close()
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Yield all rows, once it is sure that they are all.
+        """Yield all rows, once it is certain that none is missing.
 
         :raises PostHogIncompleteError: if the list changes each time that it is read.
         :raises PostHogError: if PostHog cannot be asked.

@@ -1,4 +1,4 @@
-"""More of what can be read in bulk by its name: distinct ids, members of cohorts, recordings and calls of flags."""
+"""More sources with a name: distinct ids, members of cohorts, recordings, and feature flag calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from airflow_provider_posthog.extract.choices import check_time, cohort_number
-from airflow_provider_posthog.extract.sources import Columns, Source, columns_of, events
+from airflow_provider_posthog.extract.sources import NO_NUMBER, Columns, Source, columns_of, events
 
 DISTINCT_ID_COLUMNS = ("distinct_id", "person_id")
 MEMBER_COLUMNS = ("person_id", "cohort_id")
@@ -25,8 +25,10 @@ _REPLAY_COUNTS = (
     "event_count",
     "message_count",
 )
+_PIECES, _NOT_DELETED = "raw_session_replay_events", " HAVING max(is_deleted) = 0"
 REPLAY_COLUMNS = ("session_id", "distinct_id", "start_time", "end_time", *_REPLAY_COUNTS)
-#: How far around a window pieces of its recordings are looked for. A session ends after a day, but clocks are wrong.
+#: Days around a window in which pieces of its recordings are searched. A session ends after a day, but clocks are
+#: wrong.
 _REPLAY_DAYS = 2
 _FLAG_CALL = "$feature_flag_called"
 FLAG_CALL_COLUMNS: Mapping[str, str] = {
@@ -35,7 +37,7 @@ FLAG_CALL_COLUMNS: Mapping[str, str] = {
     "created_at": "created_at",
     "distinct_id": "distinct_id",
     "person_id": "person_id",
-    # As JSON: a property that PostHog takes for a boolean would make nothing of the name of a variant.
+    # As JSON: if PostHog takes the property for a boolean, the name of a variant would be lost.
     "flag_key": "JSONExtractString(properties, '$feature_flag')",
     "response": "replaceRegexpAll(JSONExtractRaw(properties, '$feature_flag_response'), '^\"|\"$', '')",
 }
@@ -48,7 +50,7 @@ def person_distinct_ids(
 
     :param columns: HogQL by column name, or names; ``None`` for ``distinct_id, person_id``.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     """
     return Source(
         name="person_distinct_ids",
@@ -101,23 +103,26 @@ def session_replays(
     where: str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> Source:
-    """Return what PostHog knows of the session recordings that began in the range: whose, when, and how much of what.
+    """Return the session recordings that began in the range: whose, when, and their counters.
 
     PostHog's table has a row for each piece of a recording. It is sorted by the time of the pieces, so only those
-    around a window are read. Recordings that were deleted are left out.
+    around a window are read. Recordings that were deleted are left out. Counters that an older server lacks are null.
 
     :param columns: HogQL by column name, or names; ``None`` for ``session_id, distinct_id, start_time, end_time`` and
         the counters ``click_count, keypress_count, mouse_activity_count, active_milliseconds, console_log_count,
         console_warn_count, console_error_count, size`` (bytes)``, event_count, message_count``.
     :param time_column: the only one there is.
     :param where: a HogQL condition on these columns.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     check_time(time_column, "session_replays", ("start_time",))
     return Source(
         name="session_replays",
         table=f"({_replays()}) AS replays",
+        # Servers that cannot delete recordings have no such column.
+        newer={"is_deleted": (_NOT_DELETED, ""), **({name: _count(name) for name in _REPLAY_COUNTS})},
+        newer_in=_PIECES,
         columns=columns_of(columns, REPLAY_COLUMNS),
         key="session_id",
         time=time_column,
@@ -129,8 +134,8 @@ def session_replays(
 
 
 def _replays() -> str:
-    """Write the query that makes recordings of their pieces; only those around a window are read."""
-    counts = ", ".join(f"sum({name}) AS {name}" for name in _REPLAY_COUNTS)
+    """Write the query that assembles recordings from their pieces; only pieces around a window are read."""
+    counts = ", ".join(_count(name)[0] for name in _REPLAY_COUNTS)
     days = f"toIntervalDay({_REPLAY_DAYS})"
     around = (
         f"min_first_timestamp >= toDateTime({{window_start}}) - {days}"
@@ -139,8 +144,13 @@ def _replays() -> str:
     return (
         f"SELECT session_id, argMin(distinct_id, min_first_timestamp) AS distinct_id,"  # noqa: S608 - names of our own
         f" min(min_first_timestamp) AS start_time, max(max_last_timestamp) AS end_time, {counts}"
-        f" FROM raw_session_replay_events WHERE {around} GROUP BY session_id HAVING max(is_deleted) = 0"
+        f" FROM {_PIECES} WHERE {around} GROUP BY session_id{_NOT_DELETED}"
     )
+
+
+def _count(name: str) -> tuple[str, str]:
+    """Write a counter of a recording, and its replacement on servers without it."""
+    return f"sum({name}) AS {name}", f"{NO_NUMBER} AS {name}"
 
 
 def feature_flag_calls(
@@ -151,13 +161,13 @@ def feature_flag_calls(
     values: Mapping[str, Any] | None = None,
     scan_back: timedelta | None = None,
 ) -> Source:
-    """Return the events by which SDKs say that a feature flag was asked for.
+    """Return the events that SDKs send when a feature flag is evaluated.
 
     :param columns: HogQL of events by column name, or names; ``None`` for ``uuid, timestamp, created_at, distinct_id,
         person_id, flag_key, response``, which is ``true``, ``false`` or the name of a variant.
     :param time_column: as of :func:`~airflow_provider_posthog.extract.sources.events`.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :param scan_back: as of events.
     """
     chosen = FLAG_CALL_COLUMNS if columns is None else columns

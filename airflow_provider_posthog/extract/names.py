@@ -1,4 +1,4 @@
-"""The names in HogQL expressions, and which of them a reading must not give to other columns. Pure text."""
+"""The names in HogQL expressions, and which of them must not be reused for other columns. Pure text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names_in(*expressions: str | None) -> set[str]:
 def _columns_in(expression: str) -> Iterator[str]:
     before, braces = "", 0
     tokens = significant(expression)
-    for token, behind in zip(tokens, [*[each.text for each in tokens[1:]], ""], strict=True):
+    for token, behind in zip(tokens, [*[following.text for following in tokens[1:]], ""], strict=True):
         if not token.inside:  # f'{a}' holds a column
             braces += (token.text == "{") - (token.text == "}")
         if braces:  # a placeholder's name is none of a column
@@ -36,7 +36,7 @@ def _columns_in(expression: str) -> Iterator[str]:
 
 
 def check_where(columns: Mapping[str, str], where: str | None) -> None:
-    """Refuse a condition on a name that a column gives to something else: HogQL would take that for it.
+    """Refuse a condition on a name that a column gives to another expression: HogQL would use that one.
 
     :param columns: HogQL by column name.
     :param where: the condition.
@@ -53,7 +53,7 @@ def check_where(columns: Mapping[str, str], where: str | None) -> None:
 
 
 def check_own(columns: Mapping[str, str], own: Set[str]) -> None:
-    """Refuse other columns under the names of those that rows are found by: HogQL would take the new ones for them.
+    """Refuse columns that reuse the names by which rows are found: HogQL would use the new ones.
 
     :param columns: HogQL by column name.
     :param own: the names that rows are found by.
@@ -62,5 +62,5 @@ def check_own(columns: Mapping[str, str], own: Set[str]) -> None:
     for name, expression in columns.items():
         if name in own and expression != name:
             raise PostHogSettingsError(
-                "columns", f"{name!r} is the name of a column that the rows are found by.", "Choose another name."
+                "columns", f"reuse {name!r}, a column by which rows are found.", "Choose another name."
             )

@@ -22,17 +22,17 @@ class PageLimits:
         self._to_read = to_read
 
     def bytes_left(self) -> float | None:
-        """Return how many bytes ClickHouse may still read; ``None`` if PostHog does not say, or it is not kept."""
+        """Return how many bytes ClickHouse may still read; ``None`` if PostHog does not say, or no budget is kept."""
         if self._settings.rate_limit_share == 0:
             return None
         return ByteBudget.of(self._settings).remaining(time.monotonic())
 
     def bytes_back(self) -> float:
-        """Return how many bytes come back in a second, at the least; 0 if that is not known."""
+        """Return the least refill in bytes a second; 0 if that is not known."""
         return ByteBudget.of(self._settings).refill
 
     def is_short(self, rows: int) -> bool:
-        """Tell whether the requests that are left of the hour do not bring all that is still to be read.
+        """Return whether the rest of the hour's requests is too few for all that is still to be read.
 
         :param rows: of a page.
         """

@@ -11,24 +11,24 @@ from airflow_provider_posthog.api.byte_budget import AT_ONCE
 
 log = logging.getLogger(__name__)
 
-#: Bytes of an answer, at the most: three of them on their way, one that waits and one that is written fit into memory.
+#: The most bytes of an answer: three in flight, one waiting and one being written fit into memory.
 TARGET_BYTES = 48 * 1024 * 1024
-#: Bytes of all answers that are in memory at once, where more than three are on their way.
+#: Bytes of all answers in memory at once, if more than three are in flight.
 IN_MEMORY = 5 * TARGET_BYTES
 #: Seconds that a query may take: PostHog stops it after ten, and its speed is not the same each time.
 TARGET_SECONDS = 6.0
 #: The same where the hour's requests do not bring all rows: larger pages are worth some that are refused.
 LONG_SECONDS = 8.0
-#: Seconds that an answer may take to come, once it has begun: what is cut has to come again.
+#: Seconds that an answer may take to arrive, once it has begun: if it is cut, it has to be sent again.
 TARGET_COMING = 60.0
-#: The most rows of a page before any row was seen.
+#: The most rows of a page before any row was read.
 FIRST_ROWS = 1_000
-#: What slow answers alone never bring it under.
+#: The fewest rows of a page, however slow answers are.
 FEWEST_ROWS = 100
-#: How pages grow where answers come fast, and where they are nearly as large again as what PostHog has refused.
+#: How pages grow if answers are fast, and if they are almost as large as what PostHog has refused.
 _GROWTH, _CAREFUL = 1.1, 1.01
 _NEAR = 0.8
-#: The part of what is left that pages are made for: those that read a little more than others need not wait, either.
+#: The part of the remaining budget that pages use, so that those that read slightly more need not wait.
 _SPARE = 0.9
 
 
@@ -40,7 +40,7 @@ class Left(Protocol):
         ...
 
     def is_short(self, rows: int) -> bool:
-        """Tell whether the requests that are left do not bring all that is still to be read.
+        """Return whether the remaining requests are too few for all that is still to be read.
 
         :param rows: of a page.
         """
@@ -48,18 +48,18 @@ class Left(Protocol):
 
 
 class PageSize:
-    """The number of rows, which adapts to how long rows are and how fast they come. Safe to use from threads.
+    """The number of rows per page, which adapts to their length and speed. Safe to use from threads.
 
     :param most: the most rows of a page.
     :param in_flight: how many pages are on their way at once.
-    :param left: what is left of the project's limits; ``None`` for no matter what.
+    :param left: what is left of the project's limits; ``None`` to ignore them.
     """
 
     def __init__(self, most: int, in_flight: int = 3, left: Left | None = None) -> None:
         self._lock = threading.Lock()
         self._most = most
         self._left = left
-        # Those that are on their way, one that waits and one that is written.
+        # Those in flight, one that waits and one that is written.
         self._bytes = min(TARGET_BYTES, IN_MEMORY // (in_flight + 2))
         # Until it is known how long rows are, no page may be more than memory can hold.
         self._rows = float(min(most, FIRST_ROWS))
@@ -67,7 +67,7 @@ class PageSize:
         self._refused = math.inf
 
     def assume(self, rows: int) -> None:
-        """Take so many rows for what memory can hold as a page, before any row was seen.
+        """Assume that memory can hold a page of so many rows, before any row was read.
 
         :param rows: how many.
         """
@@ -90,8 +90,8 @@ class PageSize:
     def fitting(self) -> int:
         """Return how many rows fit into memory and time, whatever is left of the budget of bytes."""
         with self._lock:
-            each, rows = self._bytes_per_row, self._rows
-        fit = self._bytes / each if each else self._most
+            row_bytes, rows = self._bytes_per_row, self._rows
+        fit = self._bytes / row_bytes if row_bytes else self._most
         return int(max(min(rows, fit, self._most), 1))
 
     def reads(self, rows: int) -> float | None:
@@ -107,7 +107,7 @@ class PageSize:
         :param rows: its rows.
         :param size: its bytes.
         :param seconds: how long PostHog took until it began.
-        :param coming: how long it took to come, after that.
+        :param coming: how long it took to arrive, after that.
         :param read: bytes that ClickHouse read for it; ``None`` if that is not known.
         """
         if not rows:
@@ -117,7 +117,7 @@ class PageSize:
         with self._lock:
             if not self._bytes_per_row:
                 self._rows = self._most
-            # Longer rows count at once, shorter ones little by little.
+            # Longer rows count at once, shorter ones gradually.
             self._bytes_per_row = _learned(self._bytes_per_row, size / rows)
             if read is not None and rows >= FIRST_ROWS:  # few rows have as much read around them
                 self._reads_per_row = _learned(self._reads_per_row, read / rows)

@@ -1,4 +1,4 @@
-"""Which windows to read: the server counts its rows, coarsely first, finer where there are many."""
+"""Plan which windows to read: the server counts its rows, coarsely first, finer where there are many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_posthog.extract import statements
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.dated_ids import runs_of
 from airflow_provider_posthog.extract.page_size import PageSize
-from airflow_provider_posthog.extract.query_client import Asker, Result, is_too_heavy
+from airflow_provider_posthog.extract.query_client import Asker, Result
 from airflow_provider_posthog.extract.sources import Source
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.extract.windows import (
@@ -32,6 +32,7 @@ from airflow_provider_posthog.extract.windows import (
     time_pieces,
 )
 from airflow_provider_posthog.results.arrow_types import moment_of
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
 _Bucket = TypeVar("_Bucket")
@@ -86,7 +87,7 @@ class Planner:
         """Yield the pieces of a range, in order; they tile it. Those with more rows than a page are rare, not wrong.
 
         :param window: the range.
-        :param count: gets what :meth:`count` finds in it, if somebody has asked already.
+        :param count: returns the result of :meth:`count`, if it was already requested.
         :raises PostHogIncompleteError: if PostHog cannot even count a second's rows.
         """
         try:
@@ -110,12 +111,12 @@ class Planner:
     def _agreed(self, window: Window, pieces: list[Piece], expected: int) -> list[Piece]:
         """Return the pieces of a window, unless they hold fewer rows than PostHog has counted and still counts in it.
 
-        What is counted as empty is not read, so a count that comes from a part of the rows would lose the others.
+        A piece without rows is not read, so a count of only some of the rows would lose the others.
         """
         rows = sum(piece.rows for piece in pieces)
-        if rows < expected and rows < (there := self.rows_in(window)):
+        if rows < expected and rows < (recount := self.rows_in(window)):
             raise PostHogIncompleteError(
-                f"PostHog counted {there:,} rows in {window}, but {rows:,} in its parts (its count was {expected:,} "
+                f"PostHog counted {recount:,} rows in {window}, but {rows:,} in its parts (its count was {expected:,} "
                 "before). Let the task retry."
             )
         return pieces
@@ -157,8 +158,8 @@ class Planner:
         """Count by steps of time; if asked to, also the rows that no window would hold."""
         step = step_of(window)
         length = timedelta(seconds=step)
-        asked = statements.groups_of_query if check else statements.groups_by_time
-        result = self._asker.ask(asked(self._counting(), window, step))
+        make = statements.groups_of_query if check else statements.groups_by_time
+        result = self._asker.ask(make(self._counting(), window, step))
         with readable(window):
             rows = [(number_of(row["bucket"], least=-1), row, _piece(row, window)) for row in rows_of(result)]
             groups = [(EPOCH + bucket * length, piece) for bucket, _, piece in rows if bucket >= 0]
@@ -228,7 +229,7 @@ class Planner:
         return row.piece, row.keys
 
     def halves(self, piece: Piece) -> list[Piece]:
-        """Return pieces of one that is too much for a query, none of which holds all of its rows; empty if none can be.
+        """Divide a piece that is too much for a query so that no part holds all its rows; empty if impossible.
 
         :param piece: the piece.
         """
@@ -270,7 +271,7 @@ class Planner:
     def _counted(
         self, statement: Statement, window: Window, bucket: Callable[[Any], _Bucket]
     ) -> list[tuple[_Bucket, Piece]]:
-        """Ask for counts; each comes with what its rows are grouped by, the first column."""
+        """Fetch counts, each with the value of the first column, by which its rows are grouped."""
         result = self._asker.ask(statement)
         with readable(window):
             return [
@@ -289,7 +290,7 @@ class _Counts:
 
 @contextmanager
 def readable(window: Window) -> Iterator[None]:
-    """Say what is wrong where an answer is not what counts are like.
+    """Raise a clear error if an answer is not a valid count.
 
     :param window: what was counted.
     """
@@ -313,7 +314,7 @@ def number_of(value: object, least: int = 0) -> int:
 
     :param value: what PostHog answered.
     :param least: the least that it can be.
-    :raises ValueError: if it is none.
+    :raises ValueError: if it is not a count.
     """
     text = str(value)  # a float, a truth value or nothing is not a count
     number = int(text) if _WHOLE.fullmatch(text) else least - 1
@@ -323,7 +324,7 @@ def number_of(value: object, least: int = 0) -> int:
 
 
 def _check_order(begins: Sequence[datetime], window: Window, length: timedelta) -> None:
-    """Check that groups follow one another inside a window: rows between them are taken for none, and not read."""
+    """Check that groups are in order inside a window: rows between them would count as none, and not be read."""
     inside = all(begin < window.end and begin + length > window.start for begin in begins)
     if not inside or any(later <= earlier for earlier, later in pairwise(begins)):
         raise ValueError

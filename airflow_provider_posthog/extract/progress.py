@@ -1,4 +1,4 @@
-"""How far a long transfer is, told at a pace for people: first after 10 seconds, then ever more rarely."""
+"""Log the progress of a long transfer at a pace for people: first after 10 seconds, then ever more rarely."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Progress:
 
     @property
     def share(self) -> float | None:
-        """The share that is done, from 0 to 1; ``None`` if nobody knows how much there is."""
+        """The share that is done, from 0 to 1; ``None`` if the total is not known."""
         for done, whole in ((self.rows, self.all_rows), (self.windows, self.all_windows)):
             if whole:
                 return min(done / whole, 1.0)
@@ -39,7 +39,7 @@ class Progress:
 
 
 class ProgressLog:
-    """Says how far a transfer is, after 10 s, 20 s more, 40 s more, and so on up to every 10 minutes.
+    """Logs the progress of a transfer after 10 s, 20 s more, 40 s more, and so on up to every 10 minutes.
 
     :param say: takes a line of text, such as a logger's ``info``.
     :param what: what is transferred, such as ``events``; begins each line.
@@ -67,7 +67,7 @@ class ProgressLog:
         self._next = self._began + FIRST
 
     def __call__(self, progress: Progress) -> None:
-        """Say how far it is, if it is time to.
+        """Log the progress, if a line is due.
 
         :param progress: how far it is.
         """

@@ -1,4 +1,4 @@
-"""Queries of bulk reading: fresh answers only, parsed while they come, and which failures a smaller question mends."""
+"""Queries of bulk reading: fresh answers only, parsed as they arrive; and which failures a smaller query avoids."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError, PostHogJobFailed, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogTransportError
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.results.answer import read
 from airflow_provider_posthog.results.row_slices import RowSlices
@@ -28,16 +28,10 @@ from airflow_provider_posthog.results.row_slices import RowSlices
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
-#: What the queries are called in PostHog's query log.
+#: The name of the queries in PostHog's query log.
 NAME = "airflow-provider-posthog: extract"
 
-_HEAVY_STATUSES = frozenset({504, 512, 513, 524})
-#: ClickHouse's limits of time, memory and size, as PostHog words them in codes and sentences.
-_HEAVY = re.compile(
-    r"(?i)timeout|timed out|too[ _]slow|too[ _]long|memory[ _]limit|too[ _]large|too[ _]many[ _](?:rows|bytes)"
-    r"|size[ _]exceeded|execution[ _]time"
-)
-#: Seconds after which one that waits looks whether it was told to stop.
+#: Seconds after which a waiting thread checks whether it has to stop.
 _NAP = 0.25
 #: orjson makes floats of longer integers.
 _LONG = re.compile(r"Int(?:128|256)")
@@ -61,11 +55,11 @@ class Result:
 
 @dataclass(frozen=True)
 class Parts(Generic[T]):
-    """The answer to a query whose rows became something else while they came.
+    """The answer to a query whose rows were converted as they arrived.
 
     :param columns: the names.
     :param types: pairs of a name and a ClickHouse type.
-    :param rows: what the rows became.
+    :param rows: the converted rows.
     :param size: bytes of the answer.
     :param seconds: how long PostHog took until its answer began.
     :param coming: for how many seconds its text was waited for after that.
@@ -82,7 +76,7 @@ class Parts(Generic[T]):
 
 
 class Collector(Protocol[T_co]):
-    """Takes the rows of one answer."""
+    """Collects the rows of one answer."""
 
     def add(self, rows: list[Any]) -> None:
         """Take some rows.
@@ -93,7 +87,7 @@ class Collector(Protocol[T_co]):
         ...
 
     def value(self) -> T_co:
-        """Return what they became."""
+        """Return the converted rows."""
         ...
 
 
@@ -112,9 +106,9 @@ class Asker:
         self._settings = settings
         self._places = threading.BoundedSemaphore(in_flight)
         self._local = threading.local()
-        # Not a Lock, nor an Event: a task is told to stop by a signal, in whatever its main thread is just doing.
+        # Not a Lock or an Event: a task is stopped by a signal, in the middle of whatever its main thread is doing.
         self._lock = threading.RLock()
-        # Python lets one thread parse at a time anyway; several that ask for their turns all the while cost a tenth.
+        # Python lets one thread parse at a time anyway; threads that compete for the GIL cost a tenth.
         self._parsing = threading.Lock()
         self._clients: list[Client] = []
         self._stopped = False
@@ -142,13 +136,13 @@ class Asker:
         exact: bool = False,
         reads: float | None = None,
     ) -> Parts[T]:
-        """Ask, and convert the rows while they come, so that nobody holds the text of all of them.
+        """Ask, and convert the rows as they arrive, so that the text of all of them is never in memory.
 
-        Nothing is returned before the whole answer has come and is proved to be a good one.
+        Nothing is returned before the whole answer has arrived and is proved to be good.
 
         :param statement: the query.
-        :param new: makes what takes the rows, anew for each attempt.
-        :param check: raises if the columns, by names and types, are others than those that it takes.
+        :param new: makes the collector of the rows, anew for each attempt.
+        :param check: raises if the columns, by names and types, are not those that the collector takes.
         :param exact: whether integers may be longer than 64 bits.
         :param reads: about how many bytes ClickHouse will read for it, where that is known.
         :raises PostHogError: if there is no good, fresh answer.
@@ -168,7 +162,7 @@ class Asker:
         if trouble is not None:
             raise trouble
         if is_long(answer.types) and not exact:
-            raise PostHogTransportError("integers have become longer than 64 bits meanwhile. Let the task retry.")
+            raise PostHogTransportError("integers have become longer than 64 bits while reading. Let the task retry.")
         return answer
 
     def _came(self, size: int) -> None:
@@ -176,13 +170,13 @@ class Asker:
             self.size += size
 
     def _slow_down(self, reads: float | None = None) -> None:
-        """Wait before PostHog's budget of bytes is used up; what is too long a wait is an error of the query itself."""
+        """Wait before PostHog's byte budget is used up; if the wait is too long, the query itself fails."""
         if self._settings.rate_limit_share != 0:
             seconds = ByteBudget.of(self._settings).pause(time.monotonic(), reads)
             self.wait(min(seconds, self._settings.max_rate_limit_wait))
 
     def check(self) -> None:
-        """Do nothing, unless the reading was closed.
+        """Raise if the reading was closed.
 
         :raises Stopped: if it was.
         """
@@ -202,11 +196,11 @@ class Asker:
         self.check()
 
     def stop(self) -> None:
-        """Let no more queries go; may be called at any time, by a handler of signals too."""
+        """Send no more queries; may be called at any time, also by a signal handler."""
         self._stopped = True
 
     def close(self) -> None:
-        """Let no more queries go, and close the connections."""
+        """Send no more queries, and close the connections."""
         self.stop()
         with self._lock:
             clients, self._clients = self._clients, []
@@ -231,7 +225,7 @@ def _body(answer: Answer) -> bytes:
 
 
 class _Taking(Generic[T]):
-    """Takes one answer."""
+    """Receives one answer."""
 
     def __init__(
         self,
@@ -250,18 +244,18 @@ class _Taking(Generic[T]):
         self._coming = 0.0
 
     def parts(self) -> tuple[Parts[T], PostHogTransportError | None]:
-        """Return the answer, and why its rows are none."""
+        """Return the answer, and the error of its rows, if any."""
         collector = self._collector
         trouble: PostHogTransportError | None = None
-        for some in self._slices:
+        for rows in self._slices:
             try:
                 if trouble is None:
                     with self._turn:
-                        collector.add(some)
+                        collector.add(rows)
             except PostHogTransportError as error:
-                # What stands behind the rows may tell a better reason, such as that the query failed.
+                # What follows the rows may hold a better reason, such as that the query failed.
                 trouble = error
-            del some
+            del rows
         columns, types = _checked(self._slices.answer)
         value, arriving = collector.value(), self._arriving
         return Parts(columns, types, value, self._slices.bytes, arriving.seconds, self._coming, arriving.read), trouble
@@ -282,7 +276,7 @@ def parse(body: bytes) -> Result:
 
     :param body: its bytes.
     :raises PostHogJobFailed: if it holds an error, though its status is 200.
-    :raises PostHogTransportError: if it is none, or comes from PostHog's cache.
+    :raises PostHogTransportError: if it is not an answer, or comes from PostHog's cache.
     """
     answer = _json(body)
     columns, types = _checked(answer)
@@ -298,7 +292,7 @@ def _checked(answer: Any) -> tuple[list[str], list[list[str]]]:  # noqa: ANN401 
     :raises PostHogTransportError: if it is none, or comes from PostHog's cache.
     """
     proved = read(answer, stale=PostHogTransportError)
-    # The reader compares rows with what it asked for, and knows more to say; those would pass there for other rows.
+    # The reader compares other rows with what it asked for, and says more; these would pass there.
     if not isinstance(proved.rows, list) or not set(map(type, proved.rows)).isdisjoint({dict, str}):
         raise PostHogTransportError("the answer has no 'results' that are a list of rows")
     if proved.columns is None or not isinstance(proved.types, list):
@@ -307,7 +301,7 @@ def _checked(answer: Any) -> tuple[list[str], list[list[str]]]:  # noqa: ANN401 
 
 
 def is_long(types: object) -> bool:
-    """Tell whether an answer may have integers of more than 64 bits.
+    """Return whether an answer may have integers of more than 64 bits.
 
     :param types: its ``types``.
     """
@@ -318,22 +312,10 @@ def _json(body: bytes) -> Any:  # noqa: ANN401 - JSON
     try:
         return orjson.loads(body)
     except ValueError:
-        pass  # NaN and halves of surrogate pairs are nothing to orjson
+        pass  # orjson refuses NaN and lone surrogates
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise PostHogTransportError(
             f"the answer ({len(body)} bytes) is not JSON: check that the host is PostHog itself"
         ) from None
-
-
-def is_too_heavy(error: PostHogError) -> bool:
-    """Tell whether PostHog gave up on a query because of its size: a smaller window may do.
-
-    :param error: what :meth:`Asker.ask` raised.
-    """
-    if isinstance(error, PostHogAPIError):
-        if error.status in _HEAVY_STATUSES:
-            return True
-        return error.status in (400, 500) and bool(_HEAVY.search(f"{error.code} {error.detail}"))
-    return isinstance(error, PostHogJobFailed) and bool(_HEAVY.search(str(error)))

@@ -1,4 +1,4 @@
-"""What a reading has to read: its range, or what an earlier reading has left of it."""
+"""The windows that a reading has to read: its range, or what an earlier reading left of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _left_of_days(begun: Window, resume: Position) -> list[Window]:
 
 
 def _left_of_parts(window: Window, resume: Position) -> list[Window]:
-    """Return what is left where all of the time is read by parts of the keys."""
+    """Return what is left if the whole range is read by parts of the keys."""
     if resume.until is None or not window.start < resume.until <= window.end:
         return [window]
     match resume.place:

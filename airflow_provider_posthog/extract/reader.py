@@ -17,14 +17,20 @@ import pyarrow as pa  # noqa: TID253 - this module is imported when a task runs
 from airflow_provider_posthog.api.budget import share_of
 from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import NotSettled, PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    NotSettled,
+    PostHogIncompleteError,
+    PostHogSettingsError,
+    PostHogValidationError,
+)
 from airflow_provider_posthog.extract.cell_planning import CellPlanner
 from airflow_provider_posthog.extract.cells import EPOCH
 from airflow_provider_posthog.extract.chunks import Chunk, WindowReader
 from airflow_provider_posthog.extract.dated_planning import DatedPlanner
-from airflow_provider_posthog.extract.first_look import first_look
+from airflow_provider_posthog.extract.first_look import Look, first_look
 from airflow_provider_posthog.extract.forecast import READ_A_BYTE, READ_A_BYTE_OF_SESSIONS, Forecast
 from airflow_provider_posthog.extract.key_planning import KeyPlanner
+from airflow_provider_posthog.extract.older_servers import of_older_server
 from airflow_provider_posthog.extract.page_limits import PageLimits
 from airflow_provider_posthog.extract.page_size import PageSize
 from airflow_provider_posthog.extract.planning import Planner
@@ -42,7 +48,7 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a reading is.
+    """The progress of a reading.
 
     :param windows: windows that were handed out.
     :param rows: rows in them, copies included.
@@ -77,19 +83,19 @@ class Progress:
 
 
 class Extraction:
-    """Reads a range of a source: iterate over it. Each chunk is complete and proved when it is handed out.
+    """Reads a range of a source: iterate over it. Each chunk is complete and proved when it is yielded.
 
-    At the most ``max_in_flight + 2`` windows are in memory, whatever the range. Where a reading ends early, it is taken
-    up again with ``resume_after`` of the last chunk that is safe and has one; what was handed out after that chunk
-    comes again. Copies of an event (``duplicates``) are dropped within a window; by ``created_at`` copies that came at
-    other times may be in two windows, as they may be in two runs: load them with a merge by key.
+    At most ``max_in_flight + 2`` windows are in memory, whatever the range. If a reading ends early, resume it with the
+    ``resume_after`` of the last chunk that is safe and has one; chunks that were yielded after that one come again.
+    Copies of an event (``duplicates``) are dropped within a window; by ``created_at`` copies that came at other times
+    may be in two windows, as they may be in two runs: load them with a merge by key.
 
     :param settings: where the project is, and with which key.
     :param source: what to read.
     :param start: the first moment, aware; ``None`` for the beginning, which is 1970. A source without a time has none.
     :param end: the first moment after it, aware; ``None`` for now, as it is when the reading begins.
     :param max_in_flight: how many windows are read side by side; PostHog runs three queries of a project at once.
-    :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
+    :param page_rows: the most rows of a window, up to 49,999; fewer if rows are long or slow.
     :param settle: how long rows take until PostHog's queries see them. What is younger is waited for, after
         everything else was read.
     :param longest_wait: the most seconds of that wait; for a longer one the reading ends with
@@ -168,13 +174,15 @@ class Extraction:
 
     def _begin(self, begin: datetime, look_back: timedelta, resume: Position | None, source: Source) -> datetime:
         if begin > self._end:
-            raise PostHogSettingsError("start", "it is later than end.", "Write the earlier moment first.")
+            raise PostHogSettingsError("start", "is later than end.", "Write the earlier moment first.")
         begin = max(EPOCH, begin - look_back)
         if resume is None:
             return begin
         if source.time is None:
             raise PostHogSettingsError(
-                "resume_after", f"{source.name} has no time to go on from.", "Read it from its beginning."
+                "resume_after",
+                f"is given for {source.name}, which has no time to resume from.",
+                "Read it from its beginning.",
             )
         return min(max(begin, checked("resume_after", resume.time)), self._end)
 
@@ -207,13 +215,13 @@ class Extraction:
         return max(0, self._planner.counted - self._progress.rows)
 
     def close(self) -> None:
-        """Stop reading; a query that is on its way is not waited for. Closed, it cannot be read again.
+        """Stop reading without waiting for queries in flight. Once closed, it cannot be read again.
 
         May be called by another thread, or by a handler of signals in the middle of the reading, which then ends with
         :class:`~.asking.Stopped`.
         """
         self._asker.stop()
-        if not self._busy:  # else whoever is reading holds locks, and closes the rest when it ends
+        if not self._busy:  # otherwise the reading thread holds locks, and closes the rest when it ends
             self._shut()
 
     def _shut(self) -> None:
@@ -251,11 +259,11 @@ class Extraction:
             self._shut()
 
     def _count_and_tell(self, window: Window) -> list[Piece]:
-        """Count the first range, where it is not counted yet, and say what it needs."""
+        """Count the first range, unless it is counted already, and log the forecast."""
         counted = self._ahead.result() if self._ahead is not None else self._planner.count(window)
         self._ahead = None  # a part of it may be counted after all of it was too much
         share = share_of(self._settings, "query")
-        # What a page of a query costs is as much as the query does, which nobody knows.
+        # A page of a query costs as much as the query itself, which is not known.
         left = self._limits.bytes_left() if self.source.query is None else None
         forecast = Forecast(
             self._planner.counted,
@@ -270,26 +278,26 @@ class Extraction:
         return counted
 
     def _ahead_of_time(self) -> Iterator[Piece]:
-        """Yield what says that it is born later than now, as clocks that are ahead make it."""
+        """Yield the rows that were created in the future, by clocks that are ahead."""
         if self.source.time is None and self.source.born:
             later = Window(max(self._end, datetime.now(timezone.utc)), LATEST)
             yield from (piece for piece in self._planner.pieces(later) if piece.rows)
 
     def _compare_with_sample(self) -> None:
-        """Fail if the first look has seen more keys than were read: then the counts are wrong, however often asked."""
+        """Fail if the first look has seen more keys than were read: then the counts are wrong, even if repeated."""
         read = self._progress.rows - self._progress.duplicates
         if read < self._keys_seen:
-            there = sum(self._planner.rows_in(window) for window, _ in self._ranges)
+            recounted = sum(self._planner.rows_in(window) for window, _ in self._ranges)
             raise PostHogIncompleteError(
-                f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {there:,} afterwards, but its "
+                f"PostHog counted {self._progress.rows:,} rows in {self.window}, and {recounted:,} afterwards, but its "
                 f"first answer showed {self._keys_seen:,} of them. Let the task retry."
             )
 
     def _chunks(self, reader: WindowReader, pieces: Iterator[Piece]) -> Iterator[Chunk]:
-        """Read windows side by side, and hand them out one after another."""
+        """Read windows in parallel, and yield their chunks in order."""
         waiting: deque[Future[list[Chunk]]] = deque()
         while True:
-            # Some are asked for, one is taken apart: never more than these.
+            # Some are being read, and one is being yielded: never more than these.
             while len(waiting) < self._in_flight + 1 and (piece := next(pieces, None)) is not None:
                 self._asker.check()
                 waiting.append(self._workers().submit(reader.read, piece))
@@ -303,7 +311,7 @@ class Extraction:
         seconds = (until - datetime.now(timezone.utc)).total_seconds()
         if self._longest_wait is not None and seconds > self._longest_wait:
             raise NotSettled(until)
-        log.info("PostHog: %s is read in %.0f s, when rows of that time have settled (settle)", window, seconds)
+        log.info("PostHog: %s is read in %.0f s, once its rows have settled (settle)", window, seconds)
         self._asker.wait(seconds)
 
     def _count(self, chunk: Chunk, seconds: float) -> None:
@@ -323,7 +331,7 @@ class Extraction:
         return self._pool
 
     def _started(self) -> WindowReader:
-        """Ask for the columns, and have the rows counted at the same time."""
+        """Fetch the columns, and count the rows at the same time."""
         if self._reader is None:
             self._asker.check()
             self._ranges = self._settled()
@@ -331,8 +339,7 @@ class Extraction:
             # Where a query is counted by the hashes of its key, the key has to be known first.
             if wait_until is None and (self.source.time or self.source.query is None):
                 self._ahead = self._workers().submit(self._planner.count, window)
-            counted = self._ahead.result if self._ahead is not None else None
-            look = first_look(self._asker, self.source, self._planner.likely(window, counted))
+            look = self._look(window)
             self._size.saw(look.rows, look.size)
             self._keys_seen = look.keys
             self._row_bytes = look.size / max(1, look.rows)
@@ -342,11 +349,27 @@ class Extraction:
             )
         return self._reader
 
+    def _look(self, window: Window) -> Look:
+        """Take the first look; if an older server lacks columns of the source, repeat it without them."""
+        try:
+            return first_look(self._asker, self.source, self._likely(window))
+        except PostHogValidationError:
+            older = of_older_server(self._asker, self.source)
+            if older is None:
+                raise
+        self.source = self._planner.source = older
+        if self._ahead is not None:
+            self._ahead = self._workers().submit(self._planner.count, window)
+        return first_look(self._asker, older, self._likely(window))
+
+    def _likely(self, window: Window) -> Piece:
+        return self._planner.likely(window, self._ahead.result if self._ahead is not None else None)
+
     def _settled(self) -> list[tuple[Window, datetime | None]]:
-        """Return the range, or its settled part and the rest, each with the time to wait for."""
+        """Return the range, or its settled part and the rest, each with the time until which to wait."""
         settled = datetime.now(timezone.utc) - self._settle
         ranges: list[tuple[Window, datetime | None]] = []
-        # What was begun to be read by cells is one time for all of them: its places say nothing about a part of it.
+        # A range that was begun by cells stays whole: places in it say nothing about a part of its time.
         begun = self._resume.until if self._resume is not None else None
         for window in left_of(self.window, self.source, self._resume):
             if self.source.time is None or settled >= window.end:
@@ -360,11 +383,11 @@ class Extraction:
 
 def _check(page_rows: int, max_in_flight: int, settle: timedelta, look_back: timedelta) -> None:
     if not 1 <= page_rows < MAX_ROWS:
-        raise PostHogSettingsError("page_rows", f"{page_rows} is too few or too many.", f"Write 1 to {MAX_ROWS - 1}.")
+        raise PostHogSettingsError("page_rows", f"is {page_rows}, too few or too many.", f"Write 1 to {MAX_ROWS - 1}.")
     if not 1 <= max_in_flight <= 32:
-        raise PostHogSettingsError("max_in_flight", f"{max_in_flight} is too few or too many.", "Write 1 to 32.")
+        raise PostHogSettingsError("max_in_flight", f"is {max_in_flight}, too few or too many.", "Write 1 to 32.")
     if settle < timedelta(0) or look_back < timedelta(0):
-        raise PostHogSettingsError("settle, look_back", "a time is negative.", "Write timedelta(0) or more.")
+        raise PostHogSettingsError("settle, look_back", "hold a negative time.", "Write timedelta(0) or more.")
 
 
 def _planner_of(source: Source) -> type[Planner]:

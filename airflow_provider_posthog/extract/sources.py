@@ -1,4 +1,4 @@
-"""What can be read in bulk: PostHog's own tables, and any HogQL query whose rows have a key."""
+"""The sources of bulk reading: PostHog's own tables, and any HogQL query whose rows have a key."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ SESSION_COLUMNS = (
 )
 GROUP_COLUMNS = ("index", "key", "created_at", "updated_at", "properties")
 
-#: What the reader adds where a page's edge cannot be told from the columns; taken off again.
+#: Null of a type, for columns that a server does not have.
+NO_TIME, NO_NUMBER = "nullIf(now(), now())", "nullIf(toInt(1), 1)"
+
+#: Columns that the reader adds if a page's edge cannot be read from the source's own; it removes them again.
 KEY_NAME = "posthog_key"
 TIME_NAME = "posthog_time"
 #: The parts of a query's key, of which the first look learns the types.
 PART_NAME = "posthog_key_"
-#: Placeholders of the reader's own begin so.
+#: The prefix of the reader's own placeholders.
 OWN = "window_"
 
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
@@ -51,10 +54,10 @@ class Source:
     :param table: what stands after FROM.
     :param columns: HogQL by column name, in order; empty for all columns of ``table``.
     :param query: the query that ``table`` is made of, as it was written; ``None`` for one of PostHog's tables.
-    :param key: HogQL that tells the rows apart.
-    :param keys: where several expressions tell them apart together: each of them; ``key`` then only names them.
-    :param zoned: those of them that are times: their text is that of UTC, as an hour that comes twice when clocks go
-        back would else be one key.
+    :param key: HogQL that identifies a row.
+    :param keys: if several expressions identify a row together: each of them; ``key`` then only names them.
+    :param zoned: those of them that are times: their text is in UTC, as otherwise an hour that comes twice when clocks
+        go back would be one key.
     :param time: HogQL of the time that the windows go by, never null; ``None`` reads all rows, by the hashes of their
         keys.
     :param scan: a column of time that the table is sorted by, where that is not ``time``. Each window's lowest and
@@ -67,18 +70,21 @@ class Source:
     :param complete: a column of the time until which a row changes; with ``complete_after``.
     :param complete_after: leave out rows that changed less than this before ``complete_at``.
     :param complete_at: the moment that is looked at from; default: the end of what is read.
-    :param row_key: the columns that tell its rows apart in a table, where that is not ``key``.
+    :param row_key: the columns that identify its rows in a table, if that is not ``key``.
     :param where: a HogQL condition.
     :param only: HogQL of columns, with the values that alone are read of them; ``where`` says the same.
     :param filtered: whether ``where`` leaves out rows for other reasons, too.
-    :param values: what the placeholders of ``table``, ``columns`` and ``where`` stand for.
+    :param values: the values of the placeholders in ``table``, ``columns`` and ``where``.
     :param cells: whether it is read by cells of the events' sort key, rather than by slices of time.
     :param sort_key: the columns that the table is sorted by, where these are the key: pages are ranges of them, rather
         than of hashes.
     :param is_uuid: whether the sort key is one column with UUIDs.
+    :param newer: columns that not every server has, each with the HogQL in which it stands, and what stands there on
+        servers without it.
+    :param newer_in: the table that has them, where ``table`` is a query of our own.
     :param dated_id: a column of which the table is sorted by the time that it begins with, above its last 80 bits.
     :param copies: whether a key may be there more than once, as PostHog's events are until ClickHouse merges them:
-        then only the last copy in a window is handed out. Where it may not, that is an error.
+        then only the last copy in a window is returned. Where it may not, that is an error.
     """
 
     name: str
@@ -107,14 +113,16 @@ class Source:
     query: str | None = None
     keys: tuple[str, ...] = ()
     zoned: frozenset[str] = frozenset()
+    newer: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    newer_in: str = ""
 
     def __post_init__(self) -> None:
         for name in self.values:
             if name.startswith(OWN):
-                raise PostHogSettingsError("values", f"{name!r} begins as the reader's own do.", "Choose another name.")
+                raise PostHogSettingsError("values", f"have {name!r}, like the reader's own.", "Choose another name.")
         for name in self.columns:
             if not name or re.search(r"[`\\\x00-\x1f]", name) or is_own(name):
-                raise PostHogSettingsError("columns", f"{name!r} cannot be a column's name.", "Choose another name.")
+                raise PostHogSettingsError("columns", f"have {name!r}, which cannot be a name.", "Choose another name.")
         check_own(self.columns, names_in(self.time, self.scan, self.key, self.born, self.dated_id))
         check_where(self.columns, self.where)
         check_lazy(self.table, self.columns, self.where)
@@ -122,12 +130,12 @@ class Source:
 
     @property
     def key_parts(self) -> tuple[str, ...]:
-        """The expressions that tell rows apart together."""
+        """The expressions that identify a row together."""
         return self.keys or (self.key,)
 
     @property
     def columns_of_key(self) -> tuple[str, ...]:
-        """The columns that tell its rows apart in a table; empty for a query, of which only the task knows them."""
+        """The columns that identify its rows in a table; empty for a query, for which only the task knows them."""
         return self.row_key or (() if self.query is not None else (self.key,))
 
     @property
@@ -165,7 +173,7 @@ class Source:
     def _column_of(self, expression: str, otherwise: str) -> str:
         if self.query is not None or not _FIELD.fullmatch(self.table):
             return otherwise  # a query's columns may be of any type, and another text in JSON than in ClickHouse
-        same = [name for name, each in self.columns.items() if each == expression and _FIELD.fullmatch(each)]
+        same = [name for name, hogql in self.columns.items() if hogql == expression and _FIELD.fullmatch(hogql)]
         return same[0] if same else otherwise
 
     @property
@@ -175,18 +183,18 @@ class Source:
 
     @property
     def text(self) -> str:
-        """All HogQL of it, as one statement."""
+        """Its whole HogQL, as one statement."""
         return f"SELECT {self.selected()} FROM {self.table} WHERE {self.where or 1}"  # noqa: S608 - is not sent
 
     def selected(self) -> str:
-        """Return what stands after SELECT."""
+        """Return the expressions after SELECT."""
         parts = [_as(expression, name) for name, expression in self.columns.items()] or ["*"]
         added = {KEY_NAME: self.key_text, TIME_NAME: self.time}
         return ", ".join([*parts, *(f"{added[name]} AS {name}" for name in self.added_columns)])
 
 
 def is_own(name: str) -> bool:
-    """Tell whether a column's name is one that the reader gives to its own.
+    """Return whether a column's name is one of the reader's own.
 
     :param name: the name.
     """
@@ -224,7 +232,7 @@ def events(
     :param events: only events of this name, or of these names.
     :param exclude_events: all events but those of this name, or of these names.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :param scan_back: with ``created_at``, leave out events that happened more than this before the range.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
@@ -263,7 +271,7 @@ def persons(
     :param time_column: ``created_at`` to read only persons created in the range; a person that changes later is not
         read again, and one that comes late is never read. ``None`` reads all.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     check_time(time_column, "persons", (None, "created_at"))
@@ -274,6 +282,7 @@ def persons(
         key="id",
         sort_key=("id",),
         is_uuid=True,
+        newer={"is_identified": ("is_identified", NO_NUMBER)} if columns is None else {},
         time=time_column,
         born="created_at",
         where=where,
@@ -295,7 +304,7 @@ def sessions(
     :param columns: HogQL by column name, or names; ``None`` for those that servers of every age have.
     :param time_column: the only one there is.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :param complete_after: only sessions whose last event is older than this at the end of the range, such as
         ``timedelta(hours=1)``. The others are read when they are complete, as far as the reading looks back.
     :raises PostHogSettingsError: if an argument cannot be used.
@@ -303,7 +312,7 @@ def sessions(
     check_time(time_column, "sessions", ("$start_timestamp",))
     if complete_after is not None and (not isinstance(complete_after, timedelta) or complete_after <= timedelta(0)):
         raise PostHogSettingsError(
-            "complete_after", f"{complete_after!r:.60} is not a length of time.", "Write timedelta(hours=1)."
+            "complete_after", f"is {complete_after!r:.60}, which is not a length of time.", "Write timedelta(hours=1)."
         )
     return Source(
         name="sessions",
@@ -323,11 +332,11 @@ def sessions(
 
 
 def groups(columns: Columns = None, *, where: str | None = None, values: Mapping[str, Any] | None = None) -> Source:
-    """Return all groups; a group is told by ``index``, the number of its type, and ``key`` together.
+    """Return all groups; ``index``, the number of its type, and ``key`` together identify a group.
 
     :param columns: HogQL by column name, or names; ``None`` for ``index, key, created_at, updated_at, properties``.
     :param where: a HogQL condition.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     """
     return Source(
         name="groups",
@@ -336,6 +345,7 @@ def groups(columns: Columns = None, *, where: str | None = None, values: Mapping
         key="concat(toString(`index`), ':', key)",
         row_key=("index", "key"),
         sort_key=("`index`", "key"),
+        newer={name: (name, NO_TIME) for name in ("created_at", "updated_at")} if columns is None else {},
         where=where,
         filtered=bool(where),
         values=dict(values or {}),
@@ -351,22 +361,22 @@ def hogql(
     name: str = "query",
     copies: bool = False,
 ) -> Source:
-    """Return the rows of a HogQL query. Each of its columns needs a name of its own (``AS``), else reading it fails.
+    """Return the rows of a HogQL query. Each of its columns needs a unique name (``AS``), or reading it fails.
 
     :param query: the query. It runs once for each window, so it has to answer the same rows each time.
-    :param key: HogQL over its columns that tells its rows apart, such as ``id``, never null; or a list of them. Leave
+    :param key: HogQL over its columns that identifies a row, such as ``id``, never null; or a list of them. Leave
         times as they are: as text (``toString(hour)``) two hours are one when clocks go back.
     :param time_column: the column of time that the windows go by, never null. Without it all rows are read, in parts.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     :param name: what to call it in logs and file names.
     :param copies: whether a key may be there more than once, to hand out one row of each; else that is an error.
     :raises PostHogSettingsError: if the query is empty, or holds several statements.
     """
     text = one_statement(query, "query")
     keys = (key,) if isinstance(key, str) else tuple(key)
-    if not keys or not all(isinstance(each, str) and each.strip() for each in keys):
-        raise PostHogSettingsError("key", "it is empty.", "Write the column, or HogQL, that tells the rows apart.")
-    keys = tuple(each.strip() for each in keys)
+    if not keys or not all(isinstance(part, str) and part.strip() for part in keys):
+        raise PostHogSettingsError("key", "is empty.", "Write the column, or HogQL, that identifies a row.")
+    keys = tuple(part.strip() for part in keys)
     table = f"({text}\n) AS source"  # the line break ends a comment at the end of the query
     given = dict(values or {})
     time = None if time_column is None else str(time_column).strip()
@@ -385,5 +395,5 @@ def columns_of(given: Columns, default: Sequence[str]) -> dict[str, str]:
     if given is None:
         return {name: name for name in default}
     if isinstance(given, str) or not given:
-        raise PostHogSettingsError("columns", "it names no columns.", "Write a list of names, or HogQL by name.")
+        raise PostHogSettingsError("columns", "names no columns.", "Write a list of names, or HogQL by name.")
     return dict(given) if isinstance(given, Mapping) else {name: name for name in given}

@@ -1,6 +1,6 @@
 """The HogQL of bulk reading, for servers of every age; values only as placeholders, times as ISO text with a Z.
 
-What is put into the text is code that the DAG's author wrote, and numbers; never data (hence the S608).
+Only the DAG author's code and numbers are put into the text, never data (hence the S608).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from airflow_provider_posthog.extract.key_statements import bounds_of, in_keys, 
 from airflow_provider_posthog.extract.sources import KEY_NAME, PART_NAME, Source
 from airflow_provider_posthog.extract.windows import GROUPS, LATEST, PARTS, Piece, Window, iso
 
-#: The rows that are looked at before the others, to learn their columns and their length: few, as each may be long.
+#: The rows of the first look, to learn the columns and their length: few, as each may be long.
 SAMPLE = 10
 
 
@@ -28,7 +28,7 @@ class Statement:
     """HogQL and its values.
 
     :param sql: the text.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     """
 
     sql: str
@@ -36,7 +36,7 @@ class Statement:
 
 
 def sample(source: Source, window: Window, rows: int = SAMPLE, begun: tuple[Minutes, ...] = ()) -> Statement:
-    """Ask for some rows: what columns there are, of which types, and how long; of a query, the parts of its key, too.
+    """Select some rows, for their columns, types and length; of a query, also the parts of its key.
 
     :param source: what is read.
     :param window: where to look.

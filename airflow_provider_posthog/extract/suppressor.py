@@ -1,4 +1,4 @@
-"""Rows of those who were erased, met again in what is read: dropped, counted, or an error."""
+"""Rows of erased persons that come again in a reading: drop them, count them, or fail."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _ELSE: Mapping[str, Kind] = {"distinct_id": "distinct_id", "person_id": "uuid"}
 
 
 class Listed(Protocol):
-    """Who was erased."""
+    """The list of erased persons."""
 
     def has(self, kind: Kind, value: str, /) -> bool:
-        """Tell whether somebody was."""
+        """Return whether a person is on it."""
 
 
 class Suppressor:
-    """Looks for rows of those who are on a list.
+    """Finds rows of persons who are on a list.
 
     :param listed: the list.
     :param source: what is read.
@@ -52,15 +52,15 @@ class Suppressor:
         :raises PostHogErasureError: if one is of somebody on the list, and that is an error.
         """
         names = {self._named.get(expression, expression): kind for expression, kind in self._tell.items()}
-        there = [(table.column(name), kind) for name, kind in names.items() if name in table.column_names]
-        if not there:
+        columns = [(table.column(name), kind) for name, kind in names.items() if name in table.column_names]
+        if not columns:
             raise PostHogSettingsError(
                 "suppress_path",
                 "cannot be used: none of the columns says whose row it is.",
                 f"Select {' or '.join(self._tell) or 'distinct_id'}, or leave it out.",
             )
         gone: pa.ChunkedArray | None = None
-        for column, kind in there:
+        for column, kind in columns:
             hits = self._hits(column, kind)
             gone = hits if gone is None else pc.or_(gone, hits)
         met = pc.sum(gone).as_py() or 0
@@ -74,5 +74,5 @@ class Suppressor:
 
     def _hits(self, column: pa.ChunkedArray, kind: Kind) -> pa.ChunkedArray:
         texts = column.cast(pa.large_string())
-        values = [one for one in pc.unique(texts).to_pylist() if one is not None and self._listed.has(kind, one)]
+        values = [text for text in pc.unique(texts).to_pylist() if text is not None and self._listed.has(kind, text)]
         return pc.is_in(texts, value_set=pa.array(values, pa.large_string()))

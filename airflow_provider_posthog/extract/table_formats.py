@@ -1,4 +1,4 @@
-"""Proved files into a table of Delta or Apache Iceberg: an interval's rows in place of those before, in one commit."""
+"""Commit proved files to a Delta or Apache Iceberg table: replace an interval's rows in one commit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 FORMATS = ("delta", "iceberg")
 #: Under which name a commit says which load it is of.
 MARK = "posthog_load"
-#: How many of the newest commits are looked at for one that a killed try has made.
+#: How many of the newest commits are searched for one that a killed try made.
 _LOOKED_AT = 50
 
 
@@ -36,7 +36,7 @@ class LakeTable:
     :param time: the column of time by which rows belong to the interval; ``None`` replaces the whole table.
     :param start: the interval's start.
     :param end: its end.
-    :param only: the values by column that tell which rows of the interval are replaced; empty for all.
+    :param only: the values by column of the interval's rows that are replaced; empty for all.
     """
 
     format: str
@@ -63,9 +63,9 @@ class LakeTable:
 
         storage = dict(self.options.get("storage_options") or {}) or None
         described = {"format": "delta", "table": self.uri}
-        there = DeltaTable.is_deltatable(self.uri, storage_options=storage)
-        known = DeltaTable(self.uri, storage_options=storage) if there else None
-        if known is not None and any(one.get(MARK) == mark for one in known.history(_LOOKED_AT)):
+        exists = DeltaTable.is_deltatable(self.uri, storage_options=storage)
+        known = DeltaTable(self.uri, storage_options=storage) if exists else None
+        if known is not None and any(commit.get(MARK) == mark for commit in known.history(_LOOKED_AT)):
             log.info("%s has the rows of %s already, from a try before", self.uri, mark)
             return {**described, "version": known.version()}
         properties = CommitProperties(custom_metadata={MARK: mark})
@@ -89,7 +89,7 @@ class LakeTable:
             edges = (f"'{moment:%Y-%m-%dT%H:%M:%S.%fZ}'" for moment in (self.start, self.end))
             parts.append("{time} >= {} AND {time} < {}".format(*edges, time=time))
         for column, values in self.only.items():
-            texts = ", ".join(str(each) if isinstance(each, int) else _text(each) for each in values)
+            texts = ", ".join(str(value) if isinstance(value, int) else _text(value) for value in values)
             parts.append(f"{_quoted(column)} IN ({texts})")
         return " AND ".join(parts) or None
 
@@ -154,12 +154,12 @@ def signed(schema: pa.Schema) -> pa.Schema:
 
     :param schema: of the rows; a number that does not fit is an error when it comes.
     """
-    fields = [one.with_type(pa.int64()) if pa.types.is_integer(one.type) else one for one in schema]
-    return pa.schema([one.with_type(pa.string()) if pa.types.is_null(one.type) else one for one in fields])
+    fields = [field.with_type(pa.int64()) if pa.types.is_integer(field.type) else field for field in schema]
+    return pa.schema([field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in fields])
 
 
 def check_lake(format: object, options: object) -> None:
-    """Refuse what names no table.
+    """Refuse a table format or options that name no table.
 
     :param format: the task's ``table_format``.
     :param options: its ``table_options``.
@@ -167,7 +167,7 @@ def check_lake(format: object, options: object) -> None:
     """
     if format not in FORMATS:
         raise PostHogSettingsError(
-            "table_format", f"{format!r:.40} is not known.", f"Write one of {', '.join(FORMATS)}."
+            "table_format", f"is {format!r:.40}, which is not known.", f"Write one of {', '.join(FORMATS)}."
         )
     known = {"delta": {"storage_options"}, "iceberg": {"catalog", "table"}}[str(format)]
     if not isinstance(options, Mapping) or set(options) - known:
@@ -184,7 +184,7 @@ def check_lake(format: object, options: object) -> None:
         __import__(package)
     except ImportError:
         raise PostHogSettingsError(
-            "table_format", f"{format!r} needs {package}.", f"Install airflow-provider-posthog[{format}]."
+            "table_format", f"is {format!r}, which needs {package}.", f"Install airflow-provider-posthog[{format}]."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Windows: the pieces that a table is read in. Pure: no clock, no sockets.
+"""Windows: the pieces in which a table is read. Pure: no clock, no sockets.
 
 A window is half-open, ``[start, end)``. The windows of one extraction tile its range without a gap or an overlap, also
 where nothing was counted. Where time cannot tell rows apart (a table without a time, or one microsecond that holds too
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.extract.cells import EPOCH, Cell, Group
 from airflow_provider_posthog.extract.dated_ids import Minutes, joined_runs
@@ -23,10 +24,10 @@ LATEST = datetime(2106, 1, 1, tzinfo=timezone.utc)
 Part = tuple[int | None, int | None]
 #: How many parts the keys of rows are put into, by their hashes or by their own order; PostHog answers 50,000 rows.
 PARTS = 32_768
-#: At the most so many groups are asked for when rows are counted; PostHog answers 50,000 rows.
+#: The most groups of a count; PostHog answers 50,000 rows.
 GROUPS = 4000
-#: At the most so many windows' rows, and so many groups, are counted again by finer steps in one query: few enough for
-#: the steps to be finer.
+#: The most windows' rows, and the most groups, that one query counts again by finer steps: few enough for the steps to
+#: be finer.
 SPAN = 400
 DENSE_GROUPS = GROUPS // 8
 
@@ -58,7 +59,7 @@ class Window:
         return self.first == 0 and self.last == PARTS and self.keys is None
 
     def goes_on_in(self, other: Window) -> bool:
-        """Whether another window follows so that both are one window together.
+        """Return whether another window follows, so that both can be joined.
 
         :param other: the other one.
         """
@@ -154,14 +155,14 @@ class Piece:
         if self.window.keys is not None and other.window.keys is not None:
             window = replace(window, keys=self.window.keys.to(other.window.keys))
         low, high = min(lows, default=None), max(highs, default=None)
-        is_known = all(each.begun or not each.rows for each in (self, other))
+        is_known = all(piece.begun or not piece.rows for piece in (self, other))
         begun = joined_runs((*self.begun, *other.begun)) if is_known else ()
         return Piece(window, self.rows + other.rows, low, high, begun=begun)
 
 
 @dataclass(frozen=True)
 class Position:
-    """How far a reading is: where the next one goes on.
+    """Where a reading stopped, and the next one resumes.
 
     :param time: all rows before this moment are safe.
     :param until: with a place, the end of the time that was read by cells.
@@ -194,7 +195,7 @@ class Position:
             until = _read(value["until"]) if "until" in value else None
             place = value.get("place", [])
             Cell().after(place)
-            placed = tuple(tuple(each) if isinstance(each, list) else each for each in place)
+            placed = tuple(tuple(part) if isinstance(part, list) else part for part in place)
             return cls(_read(value["time"]), until, placed, _part(value.get("part")))
         except (AttributeError, LookupError, TypeError):
             raise ValueError("no position") from None
@@ -203,21 +204,21 @@ class Position:
 def _part(value: object) -> Part | None:
     if value is None:
         return None
-    edges = [each for each in value if each is None or type(each) is int] if isinstance(value, list | tuple) else []
+    edges = [edge for edge in value if edge is None or type(edge) is int] if isinstance(value, list | tuple) else []
     if len(edges) != 2:
         raise ValueError("no position")
     return edges[0], edges[1]
 
 
 def _read(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    moment = read_iso(text)
     if moment.tzinfo is None:
         raise ValueError("no moment")
     return moment
 
 
 def iso(moment: datetime) -> str:
-    """Write a moment as PostHog reads it exactly, whatever the project's time zone: in UTC, with six digits and a Z.
+    """Format a moment so that PostHog reads it exactly, in any project's time zone: in UTC, with six digits and a Z.
 
     :param moment: aware.
     """
@@ -233,10 +234,10 @@ def checked(name: str, moment: datetime) -> datetime:
     """
     remedy = "Give a datetime with its time zone, such as the run's data_interval_start."
     if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise PostHogSettingsError(name, "it has no time zone, so that it is not a moment.", remedy)
+        raise PostHogSettingsError(name, "has no time zone, so that it is not a moment.", remedy)
     moment = moment.astimezone(timezone.utc)
     if not EPOCH <= moment <= LATEST:
-        raise PostHogSettingsError(name, "PostHog's times begin in 1970, and end here in 2105.", remedy)
+        raise PostHogSettingsError(name, "is before 1970 or after 2105.", remedy)
     return moment.replace(fold=0)
 
 

@@ -1,4 +1,4 @@
-"""Arrow tables into files of bounded size: Parquet, JSON lines or CSV, in one folder or in Hive's partitions."""
+"""Write Arrow tables to files of bounded size: Parquet, JSON lines or CSV, in one folder or in Hive partitions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from airflow_provider_posthog.storage.staging import Staging
 #: Rows are collected up to so many, or so many bytes, before they are written: Parquet's row groups.
 GROUP_ROWS = 50_000
 GROUP_BYTES = 16 * 1024 * 1024
-#: How many bytes may wait in all files for their row groups to be as large as asked for.
+#: The most bytes that wait in all files for their row groups to reach the requested size.
 MOST_WAITING = 256 * 1024 * 1024
 #: How many files may be open at once; each has buffers.
 MAX_OPEN = 64
 #: A column of which fewer than this share of the values differ is written to Parquet with a dictionary.
 _REPEATS = 0.5
-#: How much larger than asked for a file may be.
+#: How much larger than requested a file may be.
 _MOST = 1.5
 
 
@@ -57,7 +57,7 @@ class _ParquetPart:
     def write(self, table: pa.Table) -> None:
         self._pending.append(table)
         self.waiting += table.nbytes
-        while sum(each.num_rows for each in self._pending) >= max(self._group, 1):
+        while sum(table.num_rows for table in self._pending) >= max(self._group, 1):
             self._write(self._group or table.num_rows)
 
     def flush(self) -> None:
@@ -87,7 +87,7 @@ class _TextPart:
     def __init__(self, file: StagedFile, layout: Layout) -> None:
         self._file: Any = file
         if layout.compression == "gzip":
-            # Without a name and a time in it, the same rows make the same bytes.
+            # Without a name and a time, the same rows make the same bytes.
             self._file = gzip.GzipFile("", "wb", 6, file, mtime=0)
         elif layout.compression == "zstd":
             self._file = pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), "zstd")
@@ -137,7 +137,7 @@ class _OpenFile:
     def close(self) -> None:
         try:
             self.part.close()
-        finally:  # where the rest does not fit, the file would stay open, and an upload would stay begun
+        finally:  # otherwise a full disk would leave the file open, and an upload unfinished
             self.file.close()
         self.file.finish()
 
@@ -148,7 +148,7 @@ class _OpenFile:
 
 
 class TableFiles:
-    """Writes tables to staged files, and says which are ready to be recorded.
+    """Writes tables to staged files, and reports which are ready to be recorded.
 
     In a ``with``, files that cannot be recorded any more are removed when an error ends it.
 
@@ -190,13 +190,13 @@ class TableFiles:
             return
         self._pending.append(table)
         if (
-            sum(each.num_rows for each in self._pending) >= min(GROUP_ROWS, self._layout.max_rows)
-            or sum(each.nbytes for each in self._pending) >= GROUP_BYTES
+            sum(table.num_rows for table in self._pending) >= min(GROUP_ROWS, self._layout.max_rows)
+            or sum(table.nbytes for table in self._pending) >= GROUP_BYTES
         ):
             self._flush()
 
     def finish(self) -> list[dict[str, Any]]:
-        """Close all files, and return what is to be recorded of those that were closed since the last time."""
+        """Close all files, and return the descriptions of those that were closed since the last call."""
         self._flush()
         for key in list(self._open):
             self._close(key)
@@ -218,8 +218,8 @@ class TableFiles:
             self._close(key)
         opened = self._file_for(key, partition, table)
         opened.write(table)
-        if sum(each.part.waiting for each in self._open.values()) > MOST_WAITING:
-            max(self._open.values(), key=lambda each: each.part.waiting).part.flush()
+        if sum(file.part.waiting for file in self._open.values()) > MOST_WAITING:
+            max(self._open.values(), key=lambda file: file.part.waiting).part.flush()
         # Files grow a little over the limit, rather than leave a small rest to a file of its own.
         if opened.rows >= self._layout.max_rows or opened.file.size >= self._layout.max_bytes:
             self._close(key)
@@ -262,7 +262,7 @@ def _part(file: StagedFile, sample: pa.Table, layout: Layout) -> _Part:
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:
-    """Tell whether a dictionary is worth its trouble for a column; for one of unique times or texts it is not."""
+    """Return whether a dictionary pays off for a column; for unique times or texts it does not."""
     if pa.types.is_null(column.type):  # which Arrow does not count
         return True
     sample = column.slice(0, 5000)

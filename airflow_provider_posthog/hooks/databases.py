@@ -220,6 +220,13 @@ class SqlDatabase:
         return _kept(connection) if self.kind == "sqlite" else connection, getattr(hook, "placeholder", "%s")
 
     def _unknown(self) -> PostHogSettingsError:
+        if self.kind == "generic":  # what `airflow connections add` makes of a type that no provider has
+            return PostHogSettingsError(
+                "sql_conn_id",
+                "is a connection of the type generic, which is no database.",
+                'Write its type. For DuckDB set AIRFLOW_CONN_<ID>=\'{"conn_type": "duckdb", "host": '
+                '"/data/warehouse.duckdb"}\': the command line and the form do not know that type.',
+            )
         return PostHogSettingsError(
             "sql_conn_id",
             f"no installed provider knows how to reach a {self.kind or 'connection without a type'} by SQL.",
@@ -230,7 +237,7 @@ class SqlDatabase:
         """Return Airflow's hook, or ``None`` if no installed provider has one for this type."""
         try:
             return self._connection.get_hook()
-        except AirflowException:
+        except (AirflowException, AttributeError):  # of a type without a hook's class, Airflow takes a part of nothing
             return None
 
     def _postgres(self) -> Any:  # noqa: ANN401 - psycopg's 2 or 3

@@ -145,7 +145,7 @@ class PostHogHook(BaseHook):
         return settings
 
     def audit_salt(self) -> str:
-        """Return the salt of erasure certificates: the connection's extra ``audit_salt``.
+        """Return the salt of erasure certificates: the connection's extra ``audit_secret``.
 
         :raises PostHogSettingsError: if it is not set or can be guessed, with how to make one; it is never shown.
         """
@@ -273,8 +273,8 @@ class PostHogHook(BaseHook):
         needed = {df_type, "pyarrow"} if df_type == "polars" or key is not None else {df_type}
         for package in sorted(needed):
             if importlib.util.find_spec(package) is None:
-                extra = {"pandas": "pandas", "pyarrow": "warehouse"}.get(package)
-                what = f"airflow-provider-posthog[{extra}]" if extra else package
+                extra = {"pyarrow": "warehouse"}.get(package, package)
+                what = f"airflow-provider-posthog[{extra}]"
                 raise PostHogSettingsError("get_df", f"needs {package}.", f"Install {what}, or use query().")
 
     def query(
@@ -333,7 +333,7 @@ class PostHogHook(BaseHook):
     def find_insight(self, insight: int | str | Mapping[str, Any]) -> insights.Insight:
         """Find a saved insight.
 
-        :param insight: its numeric id or its short id, or what a task handed on: a mapping with its ``id``.
+        :param insight: its numeric id or its short id, or a task's result: a mapping with its ``id``.
         :raises PostHogSettingsError: if the project has no such insight that the key may see.
         """
         return run(insight_lookup.find(insight), self.client)
@@ -354,8 +354,9 @@ class PostHogHook(BaseHook):
             return self._test_connection()
         except Exception as error:
             # The Test button shows this text; an exception there would show a traceback or nothing at all.
-            self.log.warning("The connection cannot be tested", exc_info=not isinstance(error, PostHogError))
-            return False, str(error) if isinstance(error, PostHogError) else f"{type(error).__name__} (see the log)"
+            why = str(error) if isinstance(error, PostHogError) else type(error).__name__
+            self.log.warning("The test of connection %s failed: %s", self.posthog_conn_id, why)
+            return False, why if isinstance(error, PostHogError) else f"{why} (see the log)"
 
     def _test_connection(self) -> tuple[bool, str]:
         settings = self.settings()
@@ -370,7 +371,7 @@ class PostHogHook(BaseHook):
             missing, name = self._missing(probes(settings.project_id or 0))
         reached = f"Reached project {settings.project_id}{name} on {settings.base_url}."
         if not missing:
-            return True, f"{reached} The key has every scope that can be probed."
+            return True, f"{reached} The key has all scopes that this test can check."
         return True, f"{reached} The key lacks: {', '.join(missing)}. Tasks that need them will fail."
 
     def _missing(self, calls: Iterable[tuple[str, Call[Any]]]) -> tuple[list[str], str]:

@@ -1,4 +1,4 @@
-"""Columns of an Arrow schema against those of a table."""
+"""Compare the columns of an Arrow schema with those of a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (family, re.compile(pattern))
     for family, pattern in (
         ("nested", r".*\[\d*\]|.* array|(array|list|struct|map|union|row|tuple)\b.*"),
-        ("cut", r'name|"char"'),  # PostgreSQL's own: the rest of a longer text is lost without a word
+        ("cut", r'name|"char"'),  # PostgreSQL's own: the rest of a longer text is lost silently
         ("boolean", r"bool(ean)?|tinyint\(1\)|bit(\(1\))?|logical"),
         ("text", r"(long|medium|tiny)?text|(n?var)?n?char(acter)?\b.*|string|.*clob|uuid|jsonb?|citext|enum\b.*"),
         (
@@ -34,15 +34,15 @@ _SQL_FAMILIES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("bytes", r"blob|bytea|(var)?binary\b.*"),
     )
 )
-#: A default that is no value. (``nullif(...)`` is one.)
+#: A default that is null. (``nullif(...)`` may be a value.)
 _NULL = re.compile(r"[\s(]*(?:cast\s*\(\s*)?null\b", re.IGNORECASE)
 #: A decimal's digits, and those behind the point.
 _SIZE = re.compile(r"\(\d+(?:, ?(?P<scale>-?\d+))?\)")
-#: Digits behind the second: of a type that says them, and of Arrow's units.
+#: Fractional digits of a second: in the name of an SQL type, and of Arrow's units.
 _TIME_SIZE = re.compile(r"\((?P<digits>\d)\)|(?P<unit>_s|_ms)$")
 _UNIT_DIGITS = {"_s": 0, "_ms": 3, "s": 0, "ms": 3, "us": 6, "ns": 6}
-#: Into which families of columns values of a family go. (A number goes into a boolean if it is 0 or 1, as HogQL's
-#: conditions are: ``fitting.py`` looks at each.)
+#: The families of columns that hold values of a family. (A boolean column takes the numbers 0 and 1, as HogQL's
+#: conditions are: ``fitting.py`` checks each value.)
 _FITS: Mapping[str, frozenset[str]] = {
     "text": frozenset({"text"}),
     "integer": frozenset({"integer", "decimal", "float", "boolean"}),
@@ -63,7 +63,7 @@ class Existing:
 
     :param name: its name, as the database keeps it.
     :param type: its type, as the database calls it; empty if that is not known.
-    :param fills_itself: whether the database has a value for rows that bring none (a default, a generated column).
+    :param fills_itself: whether the database fills it in rows without a value (a default, a generated column).
     :param nullable: whether it takes null.
     """
 
@@ -78,12 +78,13 @@ class Dialect:
     """What differs between databases when tables are made and compared.
 
     :param types: the SQL type of each family; ``{p}`` and ``{s}`` stand for a decimal's precision and scale.
-    :param fold: what the database compares of a column's name.
+    :param fold: how the database normalizes a column's name to compare it.
     :param longest_name: how many bytes a name may have.
-    :param also_fits: families of columns that take a family's values here, beyond those that do everywhere.
-    :param single: what it calls a float of 32 bits.
-    :param time_digits: how many digits behind the second a time keeps whose type does not say it.
-    :param changes: tells of an Arrow type and a column's SQL type whether values would be changed there.
+    :param also_fits: families of columns that hold a family's values in this database, besides those that do
+        everywhere.
+    :param single: its names for a float of 32 bits.
+    :param time_digits: the fractional digits of a time whose type does not state them.
+    :param changes: returns, for an Arrow type and a column's SQL type, whether the column would change values.
     :param widest: the type of a column that holds integers above 2^63.
     :param bits: whether an ``INTEGER`` has 32 bits.
     :param alters: the clause that gives a column another type, with ``{column}`` and ``{type}``; empty for none.
@@ -133,12 +134,14 @@ def family_of(column: pa.Field) -> Family:
         if matches:
             return family
     raise PostHogSettingsError(
-        "columns", f"{column.name!r} is {kind}, which no table column takes.", "Select it as toJSONString(...)."
+        "columns",
+        f"have {column.name!r} of the type {kind}, which no table column takes.",
+        "Select it as toJSONString(...).",
     )
 
 
 def is_null(default: str | None) -> bool:
-    """Tell whether a column's default is no value: ``None``, ``NULL``, ``(NULL)``, ``CAST(NULL AS text)``.
+    """Return whether a column's default is null: ``None``, ``NULL``, ``(NULL)``, ``CAST(NULL AS text)``.
 
     :param default: as the database shows it.
     """
@@ -156,44 +159,43 @@ def added_columns(
     :param others_may_stay: whether the table may have columns, null by default, that are not loaded.
     :raises PostHogSettingsError: if a column has another type, or one of the table's is not in the schema.
     """
-    there = {dialect.fold(column.name): column for column in existing}
+    present = {dialect.fold(column.name): column for column in existing}
     coming = {dialect.fold(column.name) for column in schema}
-    for name, column in there.items():
+    for name, column in present.items():
         if name not in coming and not column.fills_itself:
             _check_other(column, others_may_stay)
     for column in schema:
-        known = there.get(dialect.fold(column.name))
+        known = present.get(dialect.fold(column.name))
         if known is not None and not fits(column, known.type, dialect):
             raise PostHogSettingsError(
                 "columns",
-                f"{column.name!r} comes as {column.type}, but the table has it as {known.type}.",
+                f"have {column.name!r} as {column.type}, but the table has it as {known.type}.",
                 "Alter the table's column, drop it, or load it under another name.",
             )
-    return [column for column in schema if dialect.fold(column.name) not in there]
+    return [column for column in schema if dialect.fold(column.name) not in present]
 
 
 def _check_other(column: Existing, may_stay: bool) -> None:
-    """Refuse a column of the table that is not loaded and that nothing fills, if that loses values or cannot be."""
+    """Refuse a table column that is neither loaded nor filled, if its values would be lost or may not be null."""
     if not column.nullable:
         raise PostHogSettingsError(
             "columns",
-            f"the table's column {column.name!r} is not among what is loaded, takes no null, and has no default.",
+            f"lack the table's column {column.name!r}, which takes no null and has no default.",
             "Select it, drop it from the table, or give it a DEFAULT.",
         )
     if not may_stay:
         raise PostHogSettingsError(
             "columns",
-            f"the table's column {column.name!r} is not among what is loaded, so its values would be lost with the "
-            "rows that are replaced.",
+            f"lack the table's column {column.name!r}, so its values would be lost with the rows that are replaced.",
             "Select it, drop it from the table, or give it a DEFAULT if the database is to fill it. "
             "write_disposition='merge' and 'append' keep its values; other_columns='null' lets it be null in new rows.",
         )
 
 
 def fits(column: pa.Field, sql_type: str, dialect: Dialect) -> bool:
-    """Tell whether a column's values are the same in a table's column.
+    """Return whether a column's values are the same in a table's column.
 
-    Of a type that nobody knows here the database is the judge.
+    For an unknown type the database decides.
 
     :param column: the column of the Arrow schema.
     :param sql_type: the type of the table's column, as the database calls it.
@@ -210,7 +212,7 @@ def fits(column: pa.Field, sql_type: str, dialect: Dialect) -> bool:
 
 
 def _loses_digits(kind: pa.DataType, there: str, sql_type: str, dialect: Dialect) -> bool:
-    """Tell whether numbers or times would be rounded; floats may be, to the scale of a decimal that someone chose."""
+    """Return whether numbers or times would be rounded; floats may be, to the scale of a decimal column."""
     import pyarrow.types as is_
 
     if is_.is_timestamp(kind) and there == "time":  # rounded, one can be in the next interval

@@ -1,4 +1,4 @@
-"""A table of a database that a loader speaks to: its name, and the statements of its transaction."""
+"""The table that a loader writes to: its name, and the statements of its transaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_posthog.load.target import Target
 
 
 class Connected(ABC):
-    """What runs statements. Subclasses say how."""
+    """Runs statements on a table. Subclasses implement how."""
 
     #: The database, as it is called in a log.
     database: ClassVar[str]
@@ -69,7 +69,7 @@ class Connected(ABC):
             if len(part.encode()) > self.dialect.longest_name:
                 raise PostHogSettingsError(
                     "table",
-                    f"{part[:80]!r} is longer than {self.dialect.longest_name} bytes.",
+                    f"has {part[:80]!r}, which is longer than {self.dialect.longest_name} bytes.",
                     "Give it a shorter name.",
                 )
         return parts

@@ -26,7 +26,7 @@ _PIECE = 2 * 1024 * 1024
 _EPOCH_DAYS = 10_957
 _EPOCH_MICROSECONDS = _EPOCH_DAYS * 86_400_000_000
 
-#: How each family travels. What PostgreSQL packs in ways of its own goes as text, and the server casts it.
+#: The type in which each family is sent. Types with a special binary format go as text, and the server casts them.
 TRANSPORT = {
     "text": "text",
     "integer": "bigint",
@@ -134,11 +134,11 @@ def _fixed(values: pa.Array, code: str) -> pa.Array:
 
 
 def _bytes(value: bytes) -> pa.Scalar:
-    """Return bytes as Arrow has them: ``pa.scalar`` would import pandas first, for half a second."""
+    """Return bytes as an Arrow scalar: ``pa.scalar`` would import pandas first, for half a second."""
     ends = pa.py_buffer(array("i", [0, len(value)]))
     return pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(value)])[0]
 
 
 def _number(value: int, kind: pa.DataType) -> pa.Scalar:
-    """Return a number as Arrow has it, for the same reason."""
+    """Return a number as an Arrow scalar, for the same reason."""
     return pa.Array.from_buffers(pa.int64(), 1, [None, pa.py_buffer(array("q", [value]))]).cast(kind)[0]

@@ -1,4 +1,4 @@
-"""DuckDB and MotherDuck, which read Arrow as it is."""
+"""Load into DuckDB and MotherDuck, which read Arrow tables directly."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -37,7 +37,7 @@ DIALECT = Dialect(
     single=frozenset({"float", "float4", "real"}),
     alters="ALTER COLUMN {column} TYPE {type}",
 )
-#: The variable whose rows DuckDB reads, unless a table has its name.
+#: The variable that DuckDB reads rows from, unless a table has its name.
 _BATCH = "posthog_batch_of_this_load"
 _PLACE = """
 WHERE lower(database_name) = lower(coalesce(?, current_database()))
@@ -51,6 +51,9 @@ SELECT EXISTS (FROM duckdb_tables() WHERE lower(table_name) = ?)
 OR EXISTS (FROM duckdb_views() WHERE lower(view_name) = ?)
 """
 _INDEXES = f"SELECT coalesce(sum(index_count), 0) FROM duckdb_tables() {_PLACE}"
+#: The type of a database: MotherDuck has its own.
+_KIND = "SELECT type FROM duckdb_databases() WHERE lower(database_name) = lower(coalesce(?, current_database()))"
+_COMMENT = f"SELECT comment FROM duckdb_tables() {_PLACE}"
 #: The first of two parts of a name is a schema, or else a database.
 _IS_DATABASE = """
 SELECT EXISTS (FROM duckdb_databases() WHERE lower(database_name) = lower(?))
@@ -58,16 +61,16 @@ AND NOT EXISTS (FROM duckdb_schemas() WHERE database_name = current_database() A
 """
 
 
-#: MiB that rows may take which are not committed yet. More of it makes no load faster.
+#: MiB that uncommitted rows may take. More does not make a load faster.
 _MEMORY = 512
-_UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2}
+_UNITS = {"MiB": 1, "GiB": 1024, "TiB": 1024**2, "PiB": 1024**3, "EiB": 1024**4}
 
 
 class DuckDBLoader(StagedLoader):
     """Loads into DuckDB, all in one transaction.
 
     Rows of ``replace_interval`` and ``replace`` go straight into the table. Those of ``merge`` and ``append`` first go
-    into a table of their own, of which only the transaction knows. (A temporary one would stay in memory.)
+    into a table that only the transaction sees. (A temporary one would stay in memory.)
 
     :param connection: a ``DuckDBPyConnection``.
     :param target: the table, with up to three parts: database, schema, table.
@@ -80,14 +83,14 @@ class DuckDBLoader(StagedLoader):
         super().__init__(connection, target)
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
-        # Of this load alone: a table of the user's may have any name.
+        # Unique to this load: a table of the user's may have any name.
         number = uuid4().hex
         self._stage, self._differences = (
             ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog {name} {number}"))
             for name in ("stage", "differences")
         )
         self._order = "posthog order"
-        # What rows of the stage are called in a statement that also names the table.
+        # The alias of the stage in a statement that also names the table.
         self._alias = self._quote(spare_name("stage", self._parts[-1:], self.dialect.fold))
         self._deleted = 0
         self._limit: str | None = None
@@ -99,10 +102,10 @@ class DuckDBLoader(StagedLoader):
     def _open(self) -> None:
         self._connection.execute("SET python_enable_replacements = true")
         self._connection.execute("SET TimeZone = 'UTC'")  # in which times go into columns without a zone
-        self._connection.execute("SET default_collation = ''")  # another takes different keys for one
+        self._connection.execute("SET default_collation = ''")  # others may treat different keys as equal
         if self._connection.execute(_IS_TAKEN, [_BATCH, _BATCH]).fetchone()[0]:
             raise PostHogSettingsError(
-                "sql_conn_id", f"its database has a table {_BATCH!r}, a name that loads need.", "Rename that table."
+                "sql_conn_id", f"has a table {_BATCH!r} in its database, a name that loads need.", "Rename that table."
             )
         place = self._place()
         self._take_less_memory(place)
@@ -117,7 +120,7 @@ class DuckDBLoader(StagedLoader):
             self._connection.execute(f"CREATE TABLE {self._name} ({parts})")
         self._make_rejected()
         if self._staged:
-            parts = ", ".join(f"{self._quote(one.name)} {self.dialect.type_of(one)}" for one in self.schema)
+            parts = ", ".join(f"{self._quote(column.name)} {self.dialect.type_of(column)}" for column in self.schema)
             self._order = spare_name(self._order, self.schema.names, self.dialect.fold)
             self._connection.execute(f"CREATE TABLE {self._stage} ({parts}, {self._quote(self._order)} BIGINT)")
         else:
@@ -126,7 +129,7 @@ class DuckDBLoader(StagedLoader):
             self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
 
     def _place(self) -> list[str | None]:
-        """Return the table's database, schema and name; ``None`` where its name does not say it."""
+        """Return the table's database, schema and name; ``None`` for parts that its name leaves out."""
         *before, table = self._parts
         database, schema = (None, None, *before)[-2:]
         if len(before) == 1 and self._connection.execute(_IS_DATABASE, [schema, schema]).fetchone()[0]:
@@ -134,16 +137,17 @@ class DuckDBLoader(StagedLoader):
         return [database, schema, table]
 
     def _take_less_memory(self, place: list[str | None]) -> None:
-        """Let DuckDB write rows to the disk before the commit, rather than keep them while there is memory.
+        """Make DuckDB write rows to disk before the commit, rather than keep them in memory.
 
-        An index has to be in memory as a whole, so a table that has one keeps the limit. So does the end, which sorts.
+        An index must fit into memory as a whole, so a table with one keeps the limit. So does the final sort.
         """
         if self._connection.execute(_INDEXES, place).fetchone()[0]:
             return
         limit = str(self._connection.execute("SELECT current_setting('memory_limit')").fetchone()[0])
         number, _, unit = limit.partition(" ")
         if unit in _UNITS and float(number) * _UNITS[unit] > _MEMORY:
-            self._limit = limit
+            # DuckDB shows units that it does not read: where it sees no limit of the machine, its own is 1638.3 PiB
+            self._limit = limit if unit in ("MiB", "GiB", "TiB") else f"{float(number) * _UNITS[unit] / 1024**2} TiB"
             self._connection.execute(f"SET memory_limit = '{_MEMORY} MiB'")
 
     def _take_all_memory(self) -> None:
@@ -158,12 +162,13 @@ class DuckDBLoader(StagedLoader):
             table = numbered(table, self._order, self._rows)
             into, values = self._stage, f"{columns}, {self._quote(self._order)}"
             columns += f", {self._quote(self._order)}"
-        # DuckDB finds the variable by its name. What is registered is only freed when the transaction ends.
+        # DuckDB finds the variable by its name. A registered table would only be freed when the transaction ends.
         posthog_batch_of_this_load = table  # noqa: F841
         self._connection.execute(f"INSERT INTO {into} ({columns}) SELECT {values} FROM posthog_batch_of_this_load")
 
     def _finish(self) -> Loaded:
         self._take_all_memory()
+        self._keep_others_out()
         if not self._staged:
             self._stock.check()
             self._prove_replaced()
@@ -172,6 +177,17 @@ class DuckDBLoader(StagedLoader):
         for table in (self._stage, self._differences):
             self._connection.execute(f"DROP TABLE {table}")
         return loaded
+
+    def _keep_others_out(self) -> None:
+        """Make DuckDB refuse one of two loads that write the table at the same time, in this process.
+
+        Loads that only add rows do not conflict. Both alter the table here, and only one of them can.
+        """
+        place = self._place()
+        kind = self._connection.execute(_KIND, place[:1]).fetchone()
+        comment = self._connection.execute(_COMMENT, place).fetchone()
+        if kind == ("duckdb",) and comment is not None:
+            self._execute(f"COMMENT ON TABLE {self._name} IS {self._literal(comment[0])}")
 
     @property
     def _number(self) -> str:  # type: ignore[override]
@@ -230,14 +246,14 @@ class DuckDBLoader(StagedLoader):
         self._take_all_memory()
 
     def _same(self, there: str, loaded: str) -> str:
-        """Return the condition that a row of the table and one that is loaded have one key, to the letter."""
+        """Return the condition that a row of the table and a loaded one have exactly the same key."""
         return " AND ".join(
             f"{there}.{self._quote(name)}{self._letters(name)} = {loaded}.{self._quote(name)}"
             for name in self.target.key
         )
 
     def _letters(self, name: str) -> str:
-        """Return what keeps a column's own collation from taking different keys for one."""
+        """Return the collation that keeps a column's own one from treating different keys as equal."""
         is_text = family_of(self.schema.field(name)) == "text" and self._types[name].upper() == "VARCHAR"
         return ' COLLATE "C"' if is_text else ""
 

@@ -1,4 +1,4 @@
-"""What a database refuses, said without the data."""
+"""Report a database's errors without the data in them."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def translate_errors(connection: Any, doing: str, outcome: str = "Nothing was ch
 
     :param connection: a PEP 249 connection.
     :param doing: what is being done, such as ``counting the rows``.
-    :param outcome: what the error means for the table.
+    :param outcome: the consequence for the table, as a sentence.
     """
-    # PEP 249 lets a connection carry its exceptions; one that does not may raise anything.
-    refusals = getattr(connection, "Error", None)
-    if not (isinstance(refusals, type) and issubclass(refusals, Exception)):
-        refusals = Exception
+    # PEP 249 lets a connection expose its exceptions; one that does not may raise anything.
+    errors = getattr(connection, "Error", None)
+    if not (isinstance(errors, type) and issubclass(errors, Exception)):
+        errors = Exception
     try:
         yield
     except PostHogError:
         raise
-    except refusals as error:
+    except errors as error:
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
         raise PostHogLoadError(
             f"The database failed at {doing}: {type(error).__name__}{f' {state}' if state else ''}: "
@@ -74,7 +74,7 @@ def _sentence(error: Exception, state: str | None) -> str:
 
 
 def _text_of(error: Exception, diagnosis: Any) -> str:  # noqa: ANN401 - psycopg's
-    """Return the database's own text, whole: to find where a value ends, its end is wanted, too."""
+    """Return the database's whole text: its end is needed to find where a value ends."""
     primary = getattr(diagnosis, "message_primary", None)
     if primary:
         return str(primary)

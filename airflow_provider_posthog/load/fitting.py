@@ -1,4 +1,4 @@
-"""Values that a column's type may not hold, looked at before they are written, so that the error names the column."""
+"""Check values that a column's type may not hold before they are written, so that the error names the column."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def numbered(table: pa.Table, name: str, first: int) -> pa.Table:
     """Return rows with one more column: the number of each.
 
     :param table: the rows.
-    :param name: what to call the column.
+    :param name: the column's name.
     :param first: the number of the first one.
     """
     import pyarrow as pa
@@ -35,9 +35,9 @@ def numbered(table: pa.Table, name: str, first: int) -> pa.Table:
 
 
 def kept_as(schema: pa.Schema, types: Mapping[str, str]) -> pa.Schema:
-    """Return a schema as a table keeps it: numbers that go into booleans are booleans.
+    """Return a schema as the table stores it: numbers for boolean columns are booleans.
 
-    :param schema: what comes.
+    :param schema: of the rows to load.
     :param types: the SQL type of each column.
     """
     import pyarrow as pa
@@ -47,9 +47,9 @@ def kept_as(schema: pa.Schema, types: Mapping[str, str]) -> pa.Schema:
 
 
 def fitted(table: pa.Table, types: Mapping[str, str], dialect: Dialect) -> pa.Table:
-    """Return rows as a table keeps them.
+    """Return rows as the table stores them.
 
-    :param table: what comes.
+    :param table: the rows to load.
     :param types: the SQL type of each column; empty where it is not known.
     :param dialect: the database's.
     :raises PostHogLoadError: if a number is none of 0 and 1 and its column is boolean, or is above 2^63-1 and its
@@ -77,10 +77,10 @@ def _truths(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    seen = pc.min_max(values).as_py()
-    if seen["min"] is not None and not (seen["min"] >= 0 and seen["max"] <= 1):
+    extent = pc.min_max(values).as_py()
+    if extent["min"] is not None and not (extent["min"] >= 0 and extent["max"] <= 1):
         raise PostHogLoadError(
-            f"{name!r} goes into a column of booleans, but holds other numbers than 0 and 1. Nothing was changed. "
+            f"{name!r} goes into a boolean column, but holds numbers other than 0 and 1. Nothing was changed. "
             "Write an integer type in column_types, or select a condition."
         )
     return values.cast(pa.bool_())

@@ -1,4 +1,4 @@
-"""How databases other than PostgreSQL and DuckDB are spoken to."""
+"""The SQL of databases other than PostgreSQL and DuckDB."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flavour:
-    """How a kind of database is spoken to.
+    """The SQL of a kind of database.
 
     :param dialect: its types and names.
     :param mark: its quotation mark of names.
-    :param times: how times go in: as ``text`` of one width, as ``naive`` datetimes in UTC, or ``aware`` ones.
+    :param times: how times are sent: as ``text`` of fixed width, as ``naive`` datetimes in UTC, or ``aware`` ones.
     :param columns: the statement that lists a table's columns (name, type, default, whether the database fills it by
         something else than a default, whether it takes null) from its schema (or null) and its name; ``None`` to look
         at an empty result instead.
-    :param session: statements that make a connection refuse what it would otherwise change.
-    :param binary: a collation that tells all texts apart.
-    :param differs: the condition that a column is another than a value, null or not, and that of texts, to the letter;
-        ``None`` where there is no such thing that all databases know: rows are then written again, changed or not.
+    :param session: statements that make a connection refuse values that it would otherwise change.
+    :param binary: a collation to which different texts are never equal.
+    :param differs: the condition that a column differs from a value, null or not, and the same for texts, compared
+        exactly; ``None`` if there is no portable one: rows are then written again, changed or not.
     """
 
     dialect: Dialect
@@ -49,7 +49,7 @@ _SQLITE_DIGITS = 15
 
 
 def keeps_texts(sql_type: str) -> bool:
-    """Tell whether SQLite keeps a text in a column of a type as it is.
+    """Return whether SQLite keeps a text in a column of a type as it is.
 
     :param sql_type: the column's declared type.
     """
@@ -58,7 +58,7 @@ def keeps_texts(sql_type: str) -> bool:
 
 
 def _sqlite_changes(kind: pa.DataType, sql_type: str) -> bool:
-    """Tell whether SQLite would make something else of a column's values."""
+    """Return whether SQLite would change a column's values."""
     import pyarrow.types as is_
 
     if keeps_texts(sql_type):
@@ -127,7 +127,7 @@ MYSQL = Flavour(
     ),
     mark="`",
     times="naive",
-    # MariaDB says NULL in letters where there is no default.
+    # MariaDB shows the text NULL where there is no default.
     columns=(
         "SELECT column_name, column_type, column_default, "
         "extra LIKE '%%auto_increment%%' OR extra LIKE '%%GENERATED%%', is_nullable = 'YES' "
@@ -142,7 +142,7 @@ MYSQL = Flavour(
         "SET sql_mode = CONCAT_WS(',', NULLIF(@@sql_mode, ''), 'STRICT_ALL_TABLES')",
     ),
     binary="utf8mb4_nopad_bin (MariaDB) or utf8mb4_0900_bin (MySQL 8)",
-    # As bytes, of one character set: collations take texts for one, and all of them blanks at the end.
+    # As bytes of one character set: collations treat different texts as equal, and all ignore trailing blanks.
     differs=(
         "NOT ({column} <=> {value})",
         "NOT (CAST(CONVERT({column} USING utf8mb4) AS BINARY) <=> CAST(CONVERT({value} USING utf8mb4) AS BINARY))",

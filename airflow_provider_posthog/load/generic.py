@@ -1,4 +1,4 @@
-"""Any database with a PEP 249 driver: executemany, in one transaction."""
+"""Load into any database with a PEP 249 driver: executemany, in one transaction."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Rows per executemany.
 _BATCH = 1_000
-#: How databases that tell no SQLSTATE say that somebody may not.
+#: How databases without SQLSTATE report missing rights.
 _DENIED = re.compile(r"(?i)\bdenied\b|\bprivileges?\b|\bpermissions?\b")
 _TEXT_TIME = "%Y-%m-%d %H:%M:%S+00:00"
 
@@ -32,15 +32,15 @@ _TEXT_TIME = "%Y-%m-%d %H:%M:%S+00:00"
 class GenericLoader(KeyedLoader):
     """Loads through a PEP 249 connection, row by row, with one commit at the end.
 
-    It is as fast as the driver's ``executemany``. SQLite and MySQL are spoken to in their own words; another database
-    in standard SQL, and where that does not do to make the table, make it yourself.
+    It is as fast as the driver's ``executemany``. SQLite and MySQL have their own SQL; other databases get standard
+    SQL, and if that cannot create the table, create it yourself.
 
     The first rows lock what they replace until the end, so loads of one table are best run one after the other. Of two
     rows of one key that are a thousand rows apart, ``merge`` counts both.
 
-    :param connection: a PEP 249 connection; one that says that it is in autocommit is taken out of it.
+    :param connection: a PEP 249 connection; autocommit is switched off.
     :param target: the table.
-    :param flavour: how the database is spoken to.
+    :param flavour: the database's SQL.
     :param placeholder: the driver's sign for a value: ``?`` or ``%s``.
     """
 
@@ -68,7 +68,7 @@ class GenericLoader(KeyedLoader):
         if self._flavour.differs is None and (self.target.write_disposition == "scd2" or self.target.deleted != "keep"):
             raise PostHogSettingsError(
                 "write_disposition" if self.target.write_disposition == "scd2" else "deleted",
-                "is not for a database that is only spoken to in standard SQL.",
+                "is not for databases that get standard SQL only.",
                 "Leave it out, or name PostgreSQL, DuckDB, SQLite, MySQL or MariaDB.",
             )
         leave_autocommit(self._connection)
@@ -97,9 +97,9 @@ class GenericLoader(KeyedLoader):
         self._connection.commit()
 
     def _check_rights(self, names: Sequence[str]) -> None:
-        """Do with no row what will be done with many, and undo it: what the user may not do is told before reading."""
+        """Run the load's statements without rows, and roll back: missing rights are reported before reading."""
         columns = self._list(names)
-        if self._flavour is SQLITE:  # a file has no rights but to be written; one that is in use now need not stay so
+        if self._flavour is SQLITE:  # a file is writable or not; a lock on it may pass
             try:
                 self._execute(f"DELETE FROM {self._name} WHERE 1 = 0")
             except Exception as error:
@@ -109,20 +109,20 @@ class GenericLoader(KeyedLoader):
             return
         if not names:  # the table has none of them yet
             return
-        wanted = {"SELECT": f"SELECT COUNT(*) FROM {self._name} WHERE 1 = 0"}
+        statements = {"SELECT": f"SELECT COUNT(*) FROM {self._name} WHERE 1 = 0"}
         if self.target.write_disposition != "append" and (not self._updates or self.target.deleted == "delete"):
-            wanted["DELETE"] = f"DELETE FROM {self._name} WHERE 1 = 0"
+            statements["DELETE"] = f"DELETE FROM {self._name} WHERE 1 = 0"
         if self._updates:
             same = self._quote(next((name for name in names if name not in self.target.key), names[0]))
-            wanted["UPDATE"] = f"UPDATE {self._name} SET {same} = {same} WHERE 1 = 0"
-        wanted["INSERT"] = f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM {self._name} WHERE 1 = 0"
-        for right, statement in wanted.items():
-            with translate_errors(self._connection, f"looking whether the user may {right} on {self.target.table}"):
+            statements["UPDATE"] = f"UPDATE {self._name} SET {same} = {same} WHERE 1 = 0"
+        statements["INSERT"] = f"INSERT INTO {self._name} ({columns}) SELECT {columns} FROM {self._name} WHERE 1 = 0"
+        for right, statement in statements.items():
+            with translate_errors(self._connection, f"checking whether the user may {right} on {self.target.table}"):
                 self._execute(statement)
         self._connection.rollback()
 
     def _delete(self) -> None:
-        """Delete what is replaced, once; as late as can be, as it locks it."""
+        """Delete the rows to replace, once, and as late as possible, as that locks them."""
         if self.target.replaces and not self._is_cleared:
             self._is_cleared = True
             self._take_stock()
@@ -131,7 +131,7 @@ class GenericLoader(KeyedLoader):
             self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
 
     def _check_names(self) -> None:
-        """Refuse to delete rows of other values that the database takes for those of this load."""
+        """Refuse to delete rows with other values that the database treats as equal to those of this load."""
         for column, names in self.target.only.items():
             if any(isinstance(name, int) for name in names):
                 continue
@@ -141,14 +141,14 @@ class GenericLoader(KeyedLoader):
                 statement = f"SELECT {self._quote(column)} FROM {self._name} WHERE {where}"
                 cursor.execute(statement, tuple(values))
                 while rows := cursor.fetchmany(_BATCH):
-                    there = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
-                    if not there <= set(names):
+                    matched = {next(iter(row.values())) if isinstance(row, Mapping) else row[0] for row in rows}
+                    if not matched <= set(names):
                         raise self._takes_for_one("values", [column])
             finally:
                 cursor.close()
 
     def _edges(self, span: Span) -> list[Any]:
-        """Return a start and an end as the column of the time has them."""
+        """Return a start and an end as values of the time column."""
         import pyarrow as pa
 
         start, end = span
@@ -175,15 +175,15 @@ class GenericLoader(KeyedLoader):
         ]
 
     def _described(self) -> list[Existing]:
-        """Look at an empty result; a table that cannot be selected from is taken for one that is not there."""
+        """Describe the table by an empty result; a table that cannot be selected from counts as missing."""
         try:
-            with translate_errors(self._connection, f"looking whether the user may SELECT on {self.target.table}"):
+            with translate_errors(self._connection, f"checking whether the user may SELECT on {self.target.table}"):
                 cursor = self._connection.cursor()
                 cursor.execute(self._bare(f"SELECT * FROM {self._name} WHERE 1 = 0"))
                 # The last of a column's parts is whether it takes null, where the driver says so.
                 names = [(column[0], tuple(column[6:7]) not in ((False,), (0,))) for column in cursor.description]
                 cursor.close()
-        except PostHogLoadError as error:  # making the table will say what is wrong, but not that it is there
+        except PostHogLoadError as error:  # creating the table will report the error, unless it exists
             if error.sqlstate == "42501" or _DENIED.search(str(error)):
                 raise
             self._connection.rollback()

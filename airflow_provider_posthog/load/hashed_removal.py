@@ -1,7 +1,7 @@
-"""Erasing persons' rows from warehouses that keep every statement for months: they are told salted hashes only.
+"""Erase persons' rows from warehouses that keep every statement for months: they see only salted hashes.
 
-Snowflake and BigQuery show the text of statements, and the values with them, to whoever may see their history. So what
-they are asked for is the hash of a column, with a salt of its own each time.
+Snowflake and BigQuery show statements and their values to everybody who may see the history. So conditions compare the
+hash of a column, with a new salt each time.
 """
 
 # ruff: noqa: S608 - names are quoted, and hashes are hexadecimal digits
@@ -26,13 +26,13 @@ _BATCH = 10_000
 
 @dataclass(frozen=True)
 class Flavour:
-    """How a warehouse spells it.
+    """The SQL of a warehouse.
 
-    :param mark: what stands around names.
-    :param upper: whether names that are not quoted are in capitals.
+    :param mark: the quotation mark of names.
+    :param upper: whether unquoted names are folded to upper case.
     :param text: its type of text.
-    :param sha256: its hash of a text, as small hexadecimal digits.
-    :param keeps: what it keeps of erased rows.
+    :param sha256: its hash of a text, as lower-case hexadecimal digits.
+    :param keeps: what it retains of erased rows.
     """
 
     mark: str
@@ -47,7 +47,9 @@ class Flavour:
         :param text: the name, as in a statement.
         :param parts: how many parts it may have.
         """
-        return [quote(one, self.mark) for one in parse_table(text, parts=parts, fold=str.upper if self.upper else str)]
+        return [
+            quote(part, self.mark) for part in parse_table(text, parts=parts, fold=str.upper if self.upper else str)
+        ]
 
 
 FLAVOURS: Mapping[str, Flavour] = {
@@ -71,11 +73,11 @@ FLAVOURS: Mapping[str, Flavour] = {
 
 
 class HashedRemoval:
-    """Erases rows, statement by statement: what a kill leaves, the next try erases.
+    """Erases rows, statement by statement: after a kill, the next try erases the rest.
 
     :param connection: a PEP 249 connection.
-    :param table: the table, such as ``analytics.events``; other signs than letters, digits, ``_`` and ``$`` in double
-        quotes, such as ``"my-project".posthog.events``.
+    :param table: the table, such as ``analytics.events``; characters other than letters, digits, ``_`` and ``$`` in
+        double quotes, such as ``"my-project".posthog.events``.
     :param flavour: of the warehouse.
     """
 
@@ -90,21 +92,21 @@ class HashedRemoval:
         """Erase, and count what is left.
 
         :param criteria: the columns; a row goes if any of them says so.
-        :returns: how many rows went, by column; one that two columns name counts for the first.
-        :raises PostHogLoadError: if the warehouse refuses, or rows are left. The text holds no value.
+        :returns: how many rows were erased, by column; a row that two columns match counts for the first.
+        :raises PostHogLoadError: if the warehouse refuses, or rows are left. The message holds no value.
         """
-        columns = {one.column: self._column(one) for one in criteria}
+        columns = {criterion.column: self._column(criterion) for criterion in criteria}
         for name, column in columns.items():
             with translate_errors(self._connection, f"reading column {name} of {self._table}", "Nothing was erased."):
                 self._execute(f"SELECT 1 FROM {self._name} WHERE {column} IS NULL AND 1 = 0")
         removed: dict[str, int] = {}
-        for one in criteria:
-            removed[one.column] = 0
+        for criterion in criteria:
+            removed[criterion.column] = 0
             with translate_errors(
-                self._connection, f"erasing rows of {self._table} by {one.column}", "Some may be gone."
+                self._connection, f"erasing rows of {self._table} by {criterion.column}", "Some may be gone."
             ):
-                for hashes in self._batches(one):
-                    removed[one.column] += self._erase(f"{columns[one.column]} IN ({hashes})")
+                for hashes in self._batches(criterion):
+                    removed[criterion.column] += self._erase(f"{columns[criterion.column]} IN ({hashes})")
         return removed
 
     def _erase(self, condition: str) -> int:
@@ -114,13 +116,13 @@ class HashedRemoval:
             left = self._count(condition)
             if left:
                 raise PostHogLoadError(
-                    f"{left:,} rows of {self._table} are still there after they were deleted: others write them at "
-                    "this moment. Let the task retry."
+                    f"{left:,} rows of {self._table} are still there after they were deleted: something else is "
+                    "writing them. Let the task retry."
                 )
         return count
 
-    def _batches(self, one: Criterion) -> Iterator[str]:
-        values: Iterable[str] = (value.lower() if one.any_case else value for value in one.values)
+    def _batches(self, criterion: Criterion) -> Iterator[str]:
+        values: Iterable[str] = (value.lower() if criterion.any_case else value for value in criterion.values)
         left = iter(values)
         while batch := list(islice(left, _BATCH)):
             yield ", ".join(sorted({f"'{self._hash(value)}'" for value in batch}))
@@ -128,10 +130,10 @@ class HashedRemoval:
     def _hash(self, value: str) -> str:
         return hashlib.sha256((self._salt + value).encode("utf-8", "replace")).hexdigest()
 
-    def _column(self, one: Criterion) -> str:
-        (name,) = self._flavour.names(one.column, 1)
+    def _column(self, criterion: Criterion) -> str:
+        (name,) = self._flavour.names(criterion.column, 1)
         text = f"CAST({name} AS {self._flavour.text})"
-        text = f"LOWER({text})" if one.any_case else text
+        text = f"LOWER({text})" if criterion.any_case else text
         return self._flavour.sha256.format(text=f"CONCAT('{self._salt}', {text})")
 
     def _count(self, condition: str) -> int:

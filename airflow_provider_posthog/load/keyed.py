@@ -1,4 +1,4 @@
-"""A merge by batches of rows: which of their keys are there is asked, and only rows that differ are touched."""
+"""Merge by batches of rows: look up which keys exist, and touch only rows that differ."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -22,18 +22,18 @@ from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Target
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Keys per question whether they are there; SQLite takes no condition deeper than 1,000.
+#: Keys per lookup; SQLite takes no condition deeper than 1,000.
 _KEYS = 200
 
 
 class KeyedLoader(Loader):
-    """Brings rows of ``merge``, ``append`` and ``scd2`` into the table as they come, batch by batch."""
+    """Writes rows of ``merge``, ``append`` and ``scd2`` to the table as they arrive, batch by batch."""
 
     _flavour: Flavour
 
     def __init__(self, connection: Any, target: Target) -> None:  # noqa: ANN401 - PEP 249
         super().__init__(connection, target)
-        #: Columns of SQLite that keep no texts.
+        #: SQLite columns that do not store texts as they are.
         self._as_numbers: set[str] = set()
         self._inserted = 0
         self._kept = 0
@@ -62,7 +62,7 @@ class KeyedLoader(Loader):
         try:
             self._insert([row for key, (_, row) in chosen.items() if key not in there])
         except Exception as error:
-            # PEP 249's name for it, whichever driver it is of.
+            # PEP 249's name for the error, in every driver.
             pair = alike(chosen) if any(kind.__name__ == "IntegrityError" for kind in type(error).__mro__) else None
             if pair is None:
                 raise
@@ -73,7 +73,7 @@ class KeyedLoader(Loader):
         self._prove("of the keys", len(self._there(keys)), len(chosen))
 
     def _remove_twice(self, there: Sequence[tuple[Any, ...]]) -> set[tuple[Any, ...]]:
-        """Delete rows of which the table has several of one key, as no index forbids; return the keys of the others."""
+        """Delete rows whose key the table has several times, if no index forbids that; return the other keys."""
         several = {key for key, number in Counter(there).items() if number > 1}
         same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
         self._execute_many(f"DELETE FROM {self._name} WHERE {same}", sorted(several, key=repr))
@@ -83,12 +83,12 @@ class KeyedLoader(Loader):
 
     @property
     def _updates(self) -> bool:
-        """Whether rows that are there are changed, rather than deleted and written again."""
+        """Whether existing rows are updated, rather than deleted and written again."""
         merges = self.target.write_disposition == "merge" and (self._flavour.differs is not None or bool(self._others))
         return merges or self.target.write_disposition == "scd2"
 
     def _update(self, rows: Sequence[Sequence[Any]], key: Sequence[int]) -> None:
-        """Replace what is loaded of rows that differ, or end their version."""
+        """Update the loaded columns of rows that differ, or end their version."""
         compared = [self.schema.get_field_index(name) for name in self._compared_names]
         if self._flavour.differs is None:
             compared = [at for at in range(len(self.schema)) if at not in key]
@@ -120,7 +120,7 @@ class KeyedLoader(Loader):
         return f" AND {self._quote(self._is_open)} IS NULL" if self.target.write_disposition == "scd2" else ""
 
     def _ends(self) -> tuple[str, list[Any]]:
-        """Return what is written into rows that end, with its values."""
+        """Return the assignments for rows that end, with their values."""
         named = self._end_of_rows
         assigned = ", ".join(f"{self._quote(name)} = {self._value}" for name in named)
         values = [self._values(self.schema.field(name), repeated(value, 1))[0] for name, value in named.items()]
@@ -131,25 +131,25 @@ class KeyedLoader(Loader):
         same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in self.target.key)
         rows: list[tuple[Any, ...]] = []
         for at in range(0, len(keys), _KEYS):
-            some = keys[at : at + _KEYS]
-            condition = " OR ".join([f"({same})"] * len(some))
+            batch = keys[at : at + _KEYS]
+            condition = " OR ".join([f"({same})"] * len(batch))
             statement = f"SELECT {self._list(self.target.key)} FROM {self._name} WHERE ({condition}){self._if_open()}"
-            rows += map(self._comparable, self._rows_of(statement, [value for key in some for value in key]))
-        asked = set(map(self._comparable, keys))
-        if not set(rows) <= asked:
-            pair = next(filter(None, (alike([*asked, key]) for key in set(rows) - asked)), None)
+            rows += map(self._comparable, self._rows_of(statement, [value for key in batch for value in key]))
+        wanted = set(map(self._comparable, keys))
+        if not set(rows) <= wanted:
+            pair = next(filter(None, (alike([*wanted, key]) for key in set(rows) - wanted)), None)
             raise self._takes_for_one("keys", differing(self.target.key, pair))
         return rows
 
     def _takes_for_one(self, what: str, columns: Sequence[str]) -> PostHogLoadError:
         return PostHogLoadError(
-            f"{self.target.table} takes {what} for one that are different in {', '.join(columns)}, as a collation does "
-            "that ignores case, accents or blanks at the end, or a column that is too short, so rows would be lost. "
+            f"{self.target.table} treats {what} as equal that differ in {', '.join(columns)}, as does a collation that "
+            "ignores case, accents or trailing blanks, or a column that is too short, so rows would be lost. "
             f"Nothing was changed. Give these columns a binary collation: {self._flavour.binary}."
         )
 
     def _comparable(self, key: Sequence[Any]) -> tuple[Any, ...]:
-        """Return a key so that what goes to the database is equal to what comes back."""
+        """Return a key in a form in which sent and returned values are equal."""
         import pyarrow.types as is_
 
         made = []
@@ -195,7 +195,7 @@ class KeyedLoader(Loader):
             )
 
     def _make_seen(self) -> None:
-        """Make a table of the keys that come, of this connection alone."""
+        """Create a temporary table for the keys that are loaded."""
         if self.target.deleted != "keep":
             keys = self._list(self.target.key)
             self._execute(
@@ -208,7 +208,7 @@ class KeyedLoader(Loader):
             self._execute_many(f"INSERT INTO {self._quote(self._seen)} VALUES ({values})", keys)
 
     def _end_gone(self, where: str, values: Sequence[Any]) -> int:
-        """Delete or mark rows that are there and did not come; return how many."""
+        """Delete or mark existing rows that were not loaded; return how many."""
         keys = self._list(self.target.key)
         one = keys if len(self.target.key) == 1 else f"({keys})"
         there = self._ask("count(*)", where, values) - self._inserted
@@ -229,8 +229,8 @@ class KeyedLoader(Loader):
 
     @abstractmethod
     def _insert(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Put rows into the table."""
+        """Insert rows into the table."""
 
     @abstractmethod
     def _values(self, field: pa.Field, column: pa.Array) -> list[Any]:
-        """Return a column as the driver takes it."""
+        """Return a column's values for the driver."""

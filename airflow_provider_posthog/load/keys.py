@@ -1,4 +1,4 @@
-"""Keys that a database may take for one although they are different."""
+"""Different keys that a database may treat as equal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Key = tuple[Any, ...]
 
 
 def alike(keys: Iterable[Key]) -> tuple[Key, Key] | None:
-    """Return two different keys that a collation may take for one, if there are any.
+    """Return two different keys that a collation may treat as equal, if there are any.
 
-    Collations ignore case, accents, blanks at the end, and how a sign is put together.
+    Collations ignore case, accents, trailing blanks, and how a character is composed.
 
     :param keys: the keys.
     """

@@ -1,4 +1,4 @@
-"""What all loaders do: check what comes, write it, prove it, commit it."""
+"""The base of all loaders: check rows, write them, prove the result, commit."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -32,10 +32,10 @@ _MOMENTS = ("time", "naive", "date")
 
 
 class Loader(Connected):
-    """Puts Arrow tables into one table of a database; in a ``with``, what was not committed is undone at the end.
+    """Loads Arrow tables into one table of a database; in a ``with``, what was not committed is rolled back at the end.
 
-    Until :meth:`commit` nobody sees a row, and a connection that dies leaves the rows that were there. Only that the
-    table was made, or got new columns (which are null), stays.
+    Until :meth:`commit` no row is visible, and if the connection dies, the existing rows stay. Only a new table, or new
+    columns (which are null), remain.
 
     :param connection: the database's connection, of this loader alone; it is closed at the end.
     :param target: the table, and how rows get into it.
@@ -63,7 +63,7 @@ class Loader(Connected):
         return self._schema
 
     def open(self, schema: pa.Schema) -> None:
-        """Check the table against the schema, make it or add columns to it, and begin.
+        """Check the table against the schema, create it or add columns, and begin.
 
         :param schema: of all tables that will be written.
         :raises PostHogSettingsError: if the table does not fit; nothing was changed.
@@ -83,14 +83,14 @@ class Loader(Connected):
             for name in columns:
                 if name not in names:
                     raise PostHogSettingsError(
-                        argument, f"{name!r} is none of the columns: {', '.join(names)}.", "Select it, too."
+                        argument, f"names {name!r}, which is not a column: {', '.join(names)}.", "Select it as well."
                     )
         if by and family_of(schema.field(by[0])) not in _MOMENTS:
-            raise PostHogSettingsError("by", f"{by[0]!r} is not a time.", "Name a column of times.")
+            raise PostHogSettingsError("by", f"is {by[0]!r}, which is not a time.", "Name a column of times.")
         self._check_own_types(schema)
         self._schema = own_columns.added_to(schema, self.target)
         check_names(self._schema.names, fold=self.dialect.fold, longest=self.dialect.longest_name)
-        with translate_errors(self._connection, f"looking at the table {self.target.table}"):
+        with translate_errors(self._connection, f"reading the columns of {self.target.table}"):
             self._open()
 
     def counts(self, spans: Sequence[Span], key: str | None = None) -> list[int]:
@@ -105,7 +105,7 @@ class Loader(Connected):
             return [self._ask(what, *self._where(span)) for span in spans]
 
     def write(self, table: pa.Table) -> None:
-        """Write rows; nobody sees them yet.
+        """Write rows; they are not visible yet.
 
         :param table: the rows.
         :raises PostHogLoadError: if the database refuses them.
@@ -117,7 +117,7 @@ class Loader(Connected):
 
         opened = self._opened or self.schema
         if table.schema.names != opened.names or table.schema.types != opened.types:
-            raise PostHogSettingsError("table", "its columns are not those that were opened.", "Open it with these.")
+            raise PostHogSettingsError("table", "has other columns than were opened.", "Open the loader with these.")
         table, rejected = self._rejects.split(table)
         self._check_rows(table)
         table = fitted(own_columns.filled(table, self.target), self._types, self.dialect)
@@ -129,14 +129,14 @@ class Loader(Connected):
                     self._write(table)
         except (pa.ArrowInvalid, OverflowError):  # its text can hold the value; SQLite's driver raises the other
             raise PostHogLoadError(
-                f"{self.database} has no room for some value, such as a time before its first year."
+                f"{self.database} cannot store some value, such as a time before its first year."
             ) from None
         self._rows += table.num_rows
 
     def commit(self, then: Callable[[Loader], None] | None = None) -> Loaded:
-        """Put the rows into the table, count them there, and commit.
+        """Bring the rows into the table, count them there, and commit.
 
-        :param then: what else is to be done in the same transaction, when the table has them.
+        :param then: what else to do in the same transaction, once the table has them.
         :raises PostHogIncompleteError: if the table does not hold what was written.
         :raises PostHogLoadError: if the database refuses something.
         """
@@ -187,7 +187,7 @@ class Loader(Connected):
 
     @abstractmethod
     def _ask(self, what: str, where: str, values: Sequence[Any]) -> int:
-        """Return a number that the table is asked for."""
+        """Return a number that is selected from the table."""
 
     @abstractmethod
     def _in_span(self, span: Span) -> tuple[str, list[Any]]:
@@ -195,7 +195,7 @@ class Loader(Connected):
 
     @abstractmethod
     def _one_of(self, column: str, values: Sequence[str | int]) -> tuple[str, list[Any]]:
-        """Return the condition that a column has one of some values, to the letter, with its values."""
+        """Return the condition that a column has exactly one of some values, with its values."""
 
     def _where(self, span: Span | None) -> tuple[str, list[Any]]:
         """Return the condition of the rows that this load replaces, in a piece of time or at all times."""
@@ -208,7 +208,7 @@ class Loader(Connected):
         return self._where(self.target.interval if self.target.has_interval else None)
 
     def _take_stock(self) -> None:
-        """Count what is replaced, before it is deleted."""
+        """Count the rows to replace, before they are deleted."""
         self._stock.take(lambda span: self._ask("count(*)", *self._where(span)))
         for column in self.target.only:
             sql, values = self._in_span(self.target.interval) if self.target.has_interval else ("", [])
@@ -217,13 +217,13 @@ class Loader(Connected):
             if unknown:
                 raise PostHogSettingsError(
                     "table",
-                    f"{unknown:,} of its rows have no {column!r}, so that nobody knows whether they are replaced.",
+                    f"has {unknown:,} rows without {column!r}, so that it is not known whether to replace them.",
                     "Load them once more without a filter, or write replaces='all' if all rows are to go.",
                 )
 
     @property
     def _compared_names(self) -> list[str]:
-        """The columns by which a row differs from what was there."""
+        """The columns that are compared to see whether a row has changed."""
         apart = {*self.target.key, *self.target.stamps}
         if self.target.write_disposition == "scd2":
             apart |= {VALID_FROM, VALID_TO}
@@ -231,40 +231,40 @@ class Loader(Connected):
 
     @property
     def _end_of_rows(self) -> dict[str, datetime | str | None]:
-        """What is written into rows that are gone, or that another version follows."""
+        """The values that mark rows that are gone, or that a newer version follows."""
         column = VALID_TO if self.target.write_disposition == "scd2" else DELETED_AT
         return {**self.target.stamps, column: self.target.now}
 
     @property
     def _is_open(self) -> str:
-        """The column that is null in the rows that are compared, and in those that can be gone; empty if all are."""
+        """The column that is null in current rows, which are compared and can be gone; empty if all rows are."""
         if self.target.write_disposition == "scd2":
             return VALID_TO
         return DELETED_AT if self.target.deleted == "mark" else ""
 
     def _guard_gone(self, there: int, gone: int) -> None:
-        """Do nothing, unless far too many rows would be gone."""
+        """Refuse if far too many rows would be gone."""
         self.target.guard.check(self.target.table, there, there - gone)
 
     def _compared(self, existing: Sequence[Existing]) -> list[pa.Field]:
-        """Compare what comes with what the table has, and keep what was found; return the columns that it lacks."""
+        """Compare the loaded columns with the table's, and remember the result; return those that it lacks."""
         # Where rows are not deleted, their other columns stay; where they are, null has to do.
         stay = not self.target.replaces or self.target.other_columns == "null"
         if self._rejects.quarantines:
             self._schema = self._rejects.fitting(self.schema, existing, self.dialect)
         elif self.target.schema_policy == "evolve":
-            existing = [self._widened(one) for one in existing]
+            existing = [self._widened(column) for column in existing]
         added = added_columns(self.schema, existing, self.dialect, others_may_stay=stay)
         self._check_frozen(added if existing else [])
         fold = self.dialect.fold
-        there = {fold(one.name): one.type for one in existing}
+        there = {fold(column.name): column.type for column in existing}
         for column in self.schema:
             known = there.get(fold(column.name), self.dialect.type_of(column))
-            # Of a table that cannot be asked, the user says what was made.
+            # If the table cannot be described, the user's own types count.
             own = self.target.column_types.get(column.name)
             self._types[column.name] = own or known if fold(column.name) not in there else known or own or ""
         coming = {fold(column.name) for column in self.schema}
-        self._others = [one.name for one in existing if fold(one.name) not in coming]
+        self._others = [column.name for column in existing if fold(column.name) not in coming]
         self._schema = kept_as(self.schema, self._types)
         return added
 
@@ -278,7 +278,7 @@ class Loader(Connected):
             )
 
     def _widened(self, one: Existing) -> Existing:
-        """Give a column of the table a type that also holds what comes, if it does not and there is one."""
+        """Widen a column of the table to hold the loaded values, if needed and possible."""
         coming = {self.dialect.fold(column.name): column for column in self.schema}.get(self.dialect.fold(one.name))
         if coming is None or not self.dialect.alters or fits(coming, one.type, self.dialect):
             return one
@@ -296,14 +296,14 @@ class Loader(Connected):
         return ".".join(self._quote(part) for part in (*before, last + SUFFIX))
 
     def _make_rejected(self) -> None:
-        """Make the table of rows that do not fit, if there can be any."""
+        """Create the table of rows that do not fit, if there can be any."""
         if self._rejects.quarantines:
             text = self.dialect.types["text"]
             columns = ", ".join(f"{self._quote(name)} {text}" for name in COLUMNS)
             self._execute(f"CREATE TABLE IF NOT EXISTS {self._rejected_name} ({columns})")
 
     def _reject(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Keep rows that do not fit in place of those that an earlier try has kept."""
+        """Store rows that do not fit, replacing those of an earlier try."""
         common = self._rejects.common_values()
         if self._are_rejects_old:
             self._are_rejects_old = False
@@ -324,7 +324,7 @@ class Loader(Connected):
             if not fits(column, sql_type, self.dialect):
                 raise PostHogSettingsError(
                     "column_types",
-                    f"{name!r} comes as {column.type}, and a column of {sql_type} would not hold it as it is.",
+                    f"have {sql_type} for {name!r}, which comes as {column.type} and would be changed by it.",
                     "Write a type that does.",
                 )
 

@@ -1,4 +1,4 @@
-"""What MySQL and MariaDB have to be asked before rows are written."""
+"""Check MySQL and MariaDB tables before rows are written."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SELECT t.table_type, coalesce(t.engine, ''), coalesce(e.transactions, 'NO') FROM
 LEFT JOIN information_schema.engines e ON e.engine = t.engine
 WHERE t.table_name = %s AND t.table_schema = coalesce(%s, database())
 """
-#: Those that tell each text from each other, the best first: the last one takes "a" and "a " for one.
+#: Binary collations, the best first: the last one treats "a" and "a " as equal.
 _COLLATIONS = ("utf8mb4_nopad_bin", "utf8mb4_0900_bin", "utf8mb4_bin")
 _COLLATION = f"SELECT collation_name FROM information_schema.collations WHERE collation_name IN {_COLLATIONS}"  # noqa: S608
-#: Seconds that other loads of the table are waited for.
+#: The longest wait for other loads of the table, in seconds.
 _PATIENCE = 3600
-#: Bytes of an index of InnoDB, of a character in it, and of a column of it that is not text, at the most.
+#: The most bytes of an InnoDB index, of a character in it, and of a column in it that is not text.
 _INDEX, _CHARACTER, _OTHER = 3072, 4, 32
 
 
 class TableOfMySQL:
-    """What MySQL knows of a table.
+    """A table as MySQL describes it.
 
     :param rows_of: asks the database.
     :param parts: the parts of the table's name.
@@ -41,7 +41,7 @@ class TableOfMySQL:
         self._name = name
 
     def check_session(self) -> None:
-        """Check that the session is no longer in autocommit: a proxy between may keep it there.
+        """Check that autocommit is off: a proxy may keep it on.
 
         :raises PostHogSettingsError: if it is.
         """
@@ -49,7 +49,7 @@ class TableOfMySQL:
             raise PostHogSettingsError("sql_conn_id", "stays in autocommit.", "Name a connection with transactions.")
 
     def wait_for_others(self) -> None:
-        """Wait for other loads of the table to end: what they insert, nobody sees before.
+        """Wait for other loads of the table to end, as their rows are not visible before.
 
         :raises PostHogLoadError: if they take too long.
         """
@@ -65,7 +65,7 @@ class TableOfMySQL:
     def check_engine(self) -> None:
         """Check that what is written to the table can be undone.
 
-        :raises PostHogSettingsError: if its engine has no transactions, or it is a view, of which nobody knows.
+        :raises PostHogSettingsError: if its engine has no transactions, or it is a view, whose engine is not known.
         """
         rows = self._rows_of(_ENGINE, self._at)
         if not rows:
@@ -73,18 +73,17 @@ class TableOfMySQL:
         kind, engine, transactions = (_text(value) for value in rows[0])
         if "VIEW" in kind.upper():
             raise PostHogSettingsError(
-                "table", f"{self._name} is a view, and half a load might stay in its table.", "Name the table itself."
+                "table", f"is {self._name}, a view: half a load might stay in its table.", "Name the table itself."
             )
         if transactions.upper() != "YES":
             raise PostHogSettingsError(
                 "table",
-                f"{self._name} is of the engine {engine or 'that is not known'}, which has no transactions: half a "
-                "load would stay.",
+                f"is {self._name}, whose engine ({engine or 'not known'}) has no transactions: half a load would stay.",
                 "Run once: ALTER TABLE ... ENGINE = InnoDB, or, for a new table, make it with ENGINE = InnoDB.",
             )
 
     def key_type(self, schema: pa.Schema, key: Sequence[str]) -> str:
-        """Return the type of a text of a key, as long as its index can be, by a collation that tells all texts apart.
+        """Return the type for texts in a key: as long as an index allows, with a binary collation.
 
         :param schema: what is loaded.
         :param key: the key's columns.
@@ -97,5 +96,5 @@ class TableOfMySQL:
 
 
 def _text(value: object) -> str:
-    """Return a value of the catalogue, which some drivers bring as bytes."""
+    """Return a value of the catalogue, which some drivers return as bytes."""
     return value.decode() if isinstance(value, (bytes, bytearray)) else str(value)

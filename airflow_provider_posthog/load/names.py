@@ -1,4 +1,4 @@
-"""Names of tables and columns, quoted so that any text is only ever a name."""
+"""Parse and quote the names of tables and columns, so that any text is only ever a name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _PART = re.compile(r'"(?P<exact>(?:[^"]|"")+)"|(?P<plain>[^\W\d][\w$]*)')
 def parse_table(text: str, *, parts: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:
     """Split a table's name, such as ``analytics.events`` or ``"My Schema".events``, into its parts.
 
-    :param text: the name. What is in double quotes is taken as it is.
-    :param parts: how many parts it has at the most.
+    :param text: the name. Text in double quotes is taken literally.
+    :param parts: the most parts that it has.
     :param fold: what the database does to a name without quotes.
-    :raises PostHogSettingsError: if it is no such name.
+    :raises PostHogSettingsError: if it is not such a name.
     """
     words: list[str] = []
     at = 0
@@ -34,30 +34,32 @@ def parse_table(text: str, *, parts: int, fold: Callable[[str], str] = str) -> t
         at += 1
     raise PostHogSettingsError(
         "table",
-        f"{text[:100]!r} is not a name of a table.",
+        f"is {text[:100]!r}, which is not the name of a table.",
         f"Write {' or '.join(('table', 'schema.table', 'database.schema.table')[:parts])}, and a name with other signs "
         'than letters, digits, _ and $ in double quotes, such as analytics."my events".',
     )
 
 
 def quote(name: str, mark: str = '"') -> str:
-    """Quote a name, so that the database takes it for nothing else.
+    """Quote a name, so that the database reads it as a name only.
 
     :param name: the name, as the database keeps it.
     :param mark: the quotation mark.
-    :raises PostHogSettingsError: if no database can keep it.
+    :raises PostHogSettingsError: if no database can store it.
     """
     if not name or "\0" in name or not name.isprintable():
-        raise PostHogSettingsError("columns", f"{name[:60]!r} is not a name for a column.", "Give it a printable one.")
+        raise PostHogSettingsError(
+            "columns", f"have {name[:60]!r}, which is not a name for a column.", "Give it a printable one."
+        )
     return f"{mark}{name.replace(mark, mark * 2)}{mark}"
 
 
 def check_names(names: Iterable[str], *, fold: Callable[[str], str], longest: int) -> None:
-    """Check that the database tells the columns apart.
+    """Check that the columns' names are different to the database.
 
     :param names: the columns.
     :param fold: what the database compares of a name.
-    :param longest: how many bytes a name may have; a longer one would be cut without a word.
+    :param longest: how many bytes a name may have; a longer one would be cut silently.
     :raises PostHogSettingsError: if two are the same to it, or one is too long.
     """
     seen: dict[str, str] = {}
@@ -65,17 +67,19 @@ def check_names(names: Iterable[str], *, fold: Callable[[str], str], longest: in
         quote(name)
         if len(name.encode()) > longest:
             raise PostHogSettingsError(
-                "columns", f"{name[:80]!r} is longer than the database's {longest} bytes.", "Give it a shorter name."
+                "columns", f"have {name[:80]!r}, longer than the database's {longest} bytes.", "Give it a shorter name."
             )
         if fold(name) in seen:
             raise PostHogSettingsError(
-                "columns", f"{name!r} and {seen[fold(name)]!r} are one name to the database.", "Rename one of them."
+                "columns",
+                f"have {name!r} and {seen[fold(name)]!r}, which are one name to the database.",
+                "Rename one of them.",
             )
         seen[fold(name)] = name
 
 
 def ascii_lower(name: str) -> str:
-    """Return a name as databases compare it that only know the capitals of ASCII: to them ``É`` is not ``é``.
+    """Return a name in lower case, ASCII letters only, as some databases compare it: to them ``É`` is not ``é``.
 
     :param name: the name.
     """
@@ -83,9 +87,9 @@ def ascii_lower(name: str) -> str:
 
 
 def spare_name(wanted: str, names: Iterable[str], fold: Callable[[str], str]) -> str:
-    """Return a name for something of our own that is none of the names that are there.
+    """Return a name that is not taken yet.
 
-    :param wanted: what it is to be called; gets a number if it is taken.
+    :param wanted: the preferred name; a number is added if it is taken.
     :param names: the names that are there.
     :param fold: what the database compares of a name.
     """

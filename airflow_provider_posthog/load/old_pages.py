@@ -1,4 +1,4 @@
-"""Erased rows that a database keeps in its file: rewritten where that can be done, and said where it cannot."""
+"""Remove erased rows that a database keeps in its file: rewrite the file if possible, and report it if not."""
 
 # ruff: noqa: S608 - names are quoted
 
@@ -15,7 +15,7 @@ from airflow_provider_posthog.load.names import parse_table, quote
 log = logging.getLogger(__name__)
 
 _COPY = "posthog_erasure_copy"
-#: What a DuckDB has besides its rows, each without the name of the database.
+#: The objects of a DuckDB database besides rows, each without the name of the database.
 _CATALOG = (
     "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = ? AND NOT temporary ORDER BY ALL",
     "SELECT schema_name, index_name, sql FROM duckdb_indexes() WHERE database_name = ? ORDER BY ALL",
@@ -31,7 +31,7 @@ class _Stays(Exception):
 
 
 def prepare(connection: Any, kind: str) -> None:  # noqa: ANN401 - PEP 249
-    """Have a database write over what is deleted from now on, where it can. Begins no transaction.
+    """Make a database overwrite deleted rows from now on, if it can. Begins no transaction.
 
     :param connection: the connection.
     :param kind: the connection's type, such as ``sqlite``.
@@ -41,7 +41,7 @@ def prepare(connection: Any, kind: str) -> None:  # noqa: ANN401 - PEP 249
 
 
 def clear(connection: Any, kind: str, table: str, *, rewrite: bool = True) -> str | None:  # noqa: ANN401 - PEP 249
-    """Take erased rows out of the database's file, after the commit. The connection is of no more use then.
+    """Remove erased rows from the database's file, after the commit. Do not use the connection afterwards.
 
     :param connection: the connection, in no transaction.
     :param kind: the connection's type, such as ``duckdb``.
@@ -79,7 +79,7 @@ def _clear_duckdb(connection: Any, *, rewrite: bool) -> str | None:  # noqa: ANN
         if not rewrite:
             raise _Stays("it was not asked for")
         _rewrite(connection, name, path)
-    except Exception as error:  # the rows are gone all the same: what is left is to be said
+    except Exception as error:  # the rows are erased all the same; report what is left
         why = str(error) if isinstance(error, _Stays) else type(error).__name__
         text = (
             f"DuckDB keeps erased rows in the file {path}, which could not be rewritten ({why}). Write a new one with "
@@ -91,7 +91,7 @@ def _clear_duckdb(connection: Any, *, rewrite: bool) -> str | None:  # noqa: ANN
 
 
 def _rewrite(connection: Any, name: str, path: str) -> None:  # noqa: ANN401
-    """Copy a database into a new file, and put that into the place of the old one, which this process has locked."""
+    """Copy a database to a new file, and replace the old one with it, which this process has locked."""
     folder, _, file = path.rpartition(os.sep)
     part = os.path.join(folder, f".{file}.erasure.part")
     _check_alone(connection)
@@ -117,13 +117,13 @@ def _rewrite(connection: Any, name: str, path: str) -> None:  # noqa: ANN401
 
 
 def _check_alone(connection: Any) -> None:  # noqa: ANN401
-    """Refuse while others in this process have the file open: they would go on writing to the old one."""
+    """Refuse if others in this process have the file open: they would go on writing to the old one."""
     if _ask(connection, "SELECT * FROM duckdb_connection_count()") not in (None, 1):
         raise _Stays("another connection of this process has it open")
 
 
 def _ask(connection: Any, sql: str) -> Any:  # noqa: ANN401
-    """Return a value; ``None`` from a DuckDB that is too old to know it. Another error leaves the file as it is."""
+    """Return a value; ``None`` if this DuckDB is too old for the query. Other errors leave the file as it is."""
     from duckdb import BinderException, CatalogException
 
     try:
@@ -133,17 +133,17 @@ def _ask(connection: Any, sql: str) -> Any:  # noqa: ANN401
 
 
 def _replace(part: str, path: str) -> None:
-    there = os.stat(path)
-    os.chmod(part, there.st_mode & 0o7777)
+    original = os.stat(path)
+    os.chmod(part, original.st_mode & 0o7777)
     with suppress(OSError):  # only root may give files away
-        os.chown(part, there.st_uid, there.st_gid)
+        os.chown(part, original.st_uid, original.st_gid)
     with open(part, "rb") as file:
         os.fsync(file.fileno())
     os.replace(part, path)
 
 
 def _contents(connection: Any, database: str) -> list[Any]:  # noqa: ANN401
-    """Return what tells two databases apart: all that is defined, and a checksum of each table's rows."""
+    """Return what identifies a database's contents: all definitions, and a checksum of each table's rows."""
     contents: list[Any] = [connection.execute(sql, [database]).fetchall() for sql in _CATALOG]
     for schema, table, _ in contents[0]:
         full = ".".join(quote(part) for part in (database, schema, table))
@@ -156,6 +156,6 @@ def _text(value: str) -> str:
 
 
 def _remove(path: str) -> None:
-    for each in (path, f"{path}.wal"):
+    for file in (path, f"{path}.wal"):
         with suppress(FileNotFoundError):
-            os.remove(each)
+            os.remove(file)

@@ -1,4 +1,4 @@
-"""Columns that a loader adds to those that are loaded: one value in all rows of a load."""
+"""Columns that a loader adds to the loaded ones: the same value in all rows of a load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.load.target import Target
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-#: The columns of a load's own that a task can ask for.
+#: The load columns that a task can request.
 LOADED_AT, RUN = "_posthog_loaded_at", "_posthog_run"
 INTERVAL_START, INTERVAL_END = "_posthog_interval_start", "_posthog_interval_end"
 LOAD_COLUMNS = (LOADED_AT, INTERVAL_START, INTERVAL_END, RUN)
@@ -78,7 +78,7 @@ def repeated(value: datetime | str | None, count: int) -> pa.Array:
 
 
 def chosen(load_columns: object) -> tuple[str, ...]:
-    """Return the names of the load columns that a task asks for.
+    """Return the names of the load columns that a task requests.
 
     :param load_columns: ``True`` for all, ``False`` for none, or their names.
     :raises PostHogSettingsError: if there is no such column.
@@ -92,5 +92,7 @@ def chosen(load_columns: object) -> tuple[str, ...]:
         )
     for name in load_columns:
         if name not in LOAD_COLUMNS:
-            raise PostHogSettingsError("load_columns", f"{name!r:.60} is none of them.", f"Write True, or {known}.")
+            raise PostHogSettingsError(
+                "load_columns", f"have {name!r:.60}, which is none of them.", f"Write True, or {known}."
+            )
     return tuple(dict.fromkeys(load_columns))

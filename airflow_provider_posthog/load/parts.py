@@ -1,7 +1,7 @@
-"""What a load has read so far, in a table of its own beside the target: numbered parts, each committed by itself.
+"""Store what a load has read so far in a table beside the target: numbered parts, each committed by itself.
 
-No transaction is open between two parts. The table goes when the load has ended, well or not; what a killed try has
-left is taken up by the next one. What nobody takes up is removed by a later load of the same table.
+No transaction is open between two parts. The table is dropped when the load has ended, well or not; the next try
+resumes what a killed one left. What no try resumes is removed by a later load of the same table.
 """
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
@@ -22,7 +22,7 @@ from airflow_provider_posthog.load.names import parse_table, quote
 
 log = logging.getLogger(__name__)
 
-#: What bytes are called, by the connection's type; other databases keep no parts.
+#: The type for bytes, by the connection's type; other databases store no parts.
 _BYTES: Mapping[str, str] = {
     "postgres": "bytea",
     "duckdb": "BLOB",
@@ -30,7 +30,7 @@ _BYTES: Mapping[str, str] = {
     "sqlite": "BLOB",
     "mysql": "LONGBLOB",
 }
-#: Asks for the names of the tables of a schema, by the connection's type: null stands for the connection's own one.
+#: Lists the tables of a schema, by the connection's type: null stands for the connection's own schema.
 _TABLES: Mapping[str, str] = {
     "postgres": "SELECT tablename FROM pg_tables WHERE schemaname = COALESCE(CAST({schema} AS text), current_schema())",
     "mysql": "SELECT table_name FROM information_schema.tables WHERE table_schema = COALESCE({schema}, DATABASE())",
@@ -40,21 +40,29 @@ _OF_DUCKDB = (
     "SELECT table_name FROM duckdb_tables() WHERE schema_name = COALESCE({schema}, current_schema())"
     " AND database_name = COALESCE({catalog}, current_database())"
 )
-#: Bytes of a row at the most: MariaDB takes 16 MB in one statement.
+#: The most bytes of a row: MariaDB takes 16 MB in one statement.
 _PIECE = 4 * 1024 * 1024
-#: Bytes that are left of the target's own name: PostgreSQL knows 63 of a name.
+#: Bytes of the target's own name that are kept: PostgreSQL allows 63 in a name.
 _STEM = 26
-#: What stands behind it: what the table is, the day on which it was made, and whose it is.
+#: The rest of the name: what the table is, then the day on which it was made, and its load.
 _NAME = "__loading_posthog_"
 _LIKE = re.compile(rf".*{_NAME}(?P<day>[0-9]{{8}})_(?P<tag>[0-9a-z]+)", re.DOTALL)
 
 
 def keeps_parts(kind: str) -> bool:
-    """Tell whether a database can keep parts.
+    """Return whether a database can store parts.
 
     :param kind: its connection's type.
     """
     return kind in _BYTES
+
+
+def stem_of(table: str) -> str:
+    """Return the prefix of the names of tables with parts of loads.
+
+    :param table: the target's own name.
+    """
+    return f"{table.encode()[:_STEM].decode(errors='ignore')}{_NAME}"
 
 
 class Parts:
@@ -63,7 +71,7 @@ class Parts:
     :param connect: returns a connection (PEP 249) in a new transaction, and its driver's sign for a value.
     :param kind: the connection's type, one that :func:`keeps_parts`.
     :param table: the table that is loaded.
-    :param tag: tells this load from others of the same table: a few letters and digits.
+    :param tag: identifies this load among others of the same table: a few letters and digits.
     """
 
     def __init__(self, connect: Callable[[], tuple[Any, str]], kind: str, table: str, tag: str) -> None:
@@ -75,7 +83,7 @@ class Parts:
         self._tag = tag
         self._own: str | None = None
         self._table = table
-        #: Whether nobody can read while a transaction writes.
+        #: Whether reading is blocked while a transaction writes.
         self.is_one_at_a_time = kind == "sqlite"
 
     @property
@@ -86,17 +94,17 @@ class Parts:
         return self._quoted(self._own)
 
     def notes(self) -> list[dict[str, Any]]:
-        """Return what was noted with each part, in order; empty if there are none.
+        """Return the notes of the parts, in order; empty if there are none.
 
-        What cannot be read is no error: the load reads it from PostHog again, and says so.
+        Unreadable notes are no error: the load reads the rows from PostHog again, and logs that.
         """
         try:
-            there = [name for name, (_, tag) in self._like().items() if tag == self._tag]
-            if not there:
+            tables = [name for name, (_, tag) in self._like().items() if tag == self._tag]
+            if not tables:
                 return []
-            self._own = max(there)
-            if found := self._notes_in(self.name):
-                return found
+            self._own = max(tables)
+            if stored := self._notes_in(self.name):
+                return stored
         except (PostHogError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             log.warning(
                 "What an earlier try of this load may have kept beside %s cannot be read, so that it is read from "
@@ -111,16 +119,16 @@ class Parts:
     def _notes_in(self, name: str) -> list[dict[str, Any]]:
         with self._transaction() as (ask, _):
             rows = ask(f"SELECT part, note FROM {name} WHERE piece = 0 ORDER BY part")
-        found = [json.loads(note) for _, note in rows]
-        if not all(isinstance(note, dict) for note in found):
+        notes = [json.loads(note) for _, note in rows]
+        if not all(isinstance(note, dict) for note in notes):
             raise ValueError
-        return found if [int(part) for part, _ in rows] == [*range(len(rows))] else []
+        return notes if [int(part) for part, _ in rows] == [*range(len(rows))] else []
 
     def add(self, number: int, note: Mapping[str, Any], data: bytes) -> None:
-        """Keep a part; it is there as a whole, or not at all.
+        """Store a part, as a whole or not at all.
 
         :param number: its number, from 0, which makes the table anew.
-        :param note: what to note with it, as JSON.
+        :param note: its note, as JSON.
         :param data: its bytes.
         :raises PostHogLoadError: if the database refuses it.
         """
@@ -143,26 +151,26 @@ class Parts:
         return b"".join(bytes(data) for (data,) in rows)
 
     def drop(self) -> None:
-        """Remove the table, if it is there. If the database refuses, that is logged: the load has ended."""
+        """Drop the table, if it exists. If the database refuses, that is only logged: the load has ended."""
         self._drop(self.name)
         self._own = None
 
     def sweep(self, before: float) -> list[str]:
-        """Remove what other loads of the same table have left, and nobody has gone on with.
+        """Drop the tables that other loads of the same table have left and no try has resumed.
 
-        Only tables of this name and these columns whose every part is this package's, all of them older. If the
-        database refuses, that is logged.
+        Only tables with such a name and these columns, whose parts are all this package's and old enough. If the
+        database refuses, that is only logged.
 
         :param before: when the last part was kept, in seconds since 1970, for the table to go.
         :returns: the names of the tables that were removed.
         """
         try:
-            there = self._like()
+            tables = self._like()
         except PostHogError as error:
             log.info("What earlier loads of %s may have left was not looked for. %s", self._table, error)
             return []
         day = f"{datetime.fromtimestamp(before, timezone.utc):%Y%m%d}"
-        old = [name for name, (made, _) in there.items() if made < day]
+        old = [name for name, (made, _) in tables.items() if made < day]
         return [name for name in old if self._is_left(self._quoted(name), before) and self._drop(self._quoted(name))]
 
     def _is_left(self, name: str, before: float) -> bool:
@@ -177,14 +185,14 @@ class Parts:
     def _like(self) -> dict[str, tuple[str, str]]:
         """Return the days and tags of the tables of this kind beside the target, by their names."""
         catalog, schema = [None, None, *self._around][-2:]
-        asked = _TABLES.get(self._kind, _OF_DUCKDB)
-        given = [schema] if "{schema}" in asked else []
-        given += [catalog] if "{catalog}" in asked else []
+        statement = _TABLES.get(self._kind, _OF_DUCKDB)
+        values = [schema] if "{schema}" in statement else []
+        values += [catalog] if "{catalog}" in statement else []
         with self._transaction() as (ask, value):
-            names = [str(name) for (name,) in ask(asked.format(schema=value, catalog=value), given)]
+            names = [str(name) for (name,) in ask(statement.format(schema=value, catalog=value), values)]
         stem = f"{self._stem}{_NAME}".casefold()  # some servers make names small
-        found = {name: _LIKE.fullmatch(name) for name in names if name.casefold().startswith(stem)}
-        return {name: (match["day"], match["tag"]) for name, match in found.items() if match}
+        matches = {name: _LIKE.fullmatch(name) for name in names if name.casefold().startswith(stem)}
+        return {name: (match["day"], match["tag"]) for name, match in matches.items() if match}
 
     def _quoted(self, name: str) -> str:
         return ".".join(quote(part, self._mark) for part in (*self._around, name))
@@ -208,7 +216,7 @@ class Parts:
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[Callable[..., list[Any]], str]]:
-        """Connect for a moment; what is asked is committed at the end."""
+        """Connect for one transaction, which is committed at the end."""
         try:
             connection, value = self._connect()
         except PostHogError:

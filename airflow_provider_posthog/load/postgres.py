@@ -1,4 +1,4 @@
-"""PostgreSQL: binary COPY into a temporary table, and one short transaction's end that puts it into its place."""
+"""Load into PostgreSQL: binary COPY into a temporary table, then into the target at the end of the transaction."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -41,7 +41,7 @@ DIALECT = Dialect(
     single=frozenset({"real", "float4"}),
     alters="ALTER COLUMN {column} TYPE {type}",
 )
-#: What the extra of a connection may say to libpq.
+#: Prefixes of libpq's parameters that the extra of a connection may set.
 _LIBPQ = (
     "ssl",
     "keepalives",
@@ -57,16 +57,16 @@ _MORE_MEMORY = """
 SELECT pg_catalog.set_config('work_mem', '65536', true) FROM pg_catalog.pg_settings
 WHERE name = 'work_mem' AND setting::bigint < 65536
 """
-#: What rows of the stage are called.
+#: The alias of the stage.
 _ALIAS = "stage"
 #: The order in which rows were written.
 _ORDER = "n"
-#: Tells our advisory locks on a table from other programs'.
+#: Distinguishes our advisory locks on a table from other programs'.
 _LOCK = 0x5048_0000_0000_0000
-#: Families, and types of texts, whose own sign for "equal" tells all values apart that are not the same.
+#: Families, and types of texts, whose own equality operator distinguishes all different values.
 _COMPARABLE = ("integer", "decimal", "float", "boolean", "date", "time", "bytes")
 _COMPARABLE_TEXTS = ("uuid", "jsonb")
-#: What ends a transaction that waits for PostHog, where a server has such limits.
+#: Settings that end a transaction while it waits for PostHog, if a server has such limits.
 _IDLE_LIMITS = "'idle_in_transaction_session_timeout', 'transaction_timeout'"
 #: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long; they
 #: are told apart by their ``letters``.
@@ -87,9 +87,9 @@ WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 class PostgresLoader(StagedLoader):
     r"""Loads into PostgreSQL through psycopg 2 or 3.
 
-    Rows go into a temporary table while they come, so that nothing of the target is locked meanwhile. The end takes a
-    lock that only other loads of the same table ask for, replaces, counts and commits. A load of the same interval that
-    ran beside this one is thereby replaced, not doubled; other intervals do not wait but for each other's end.
+    Rows go into a temporary table as they arrive, so that the target is not locked meanwhile. The end takes a lock that
+    only other loads of the same table request, replaces, counts and commits. So a concurrent load of the same interval
+    is replaced, not doubled; loads of other intervals wait only for each other's end.
 
     Text loses its characters 0, which PostgreSQL does not keep: they become U+FFFD, as ``\u0000`` and half a surrogate
     pair (``\ud83d``) do for ``jsonb``.
@@ -134,7 +134,9 @@ class PostgresLoader(StagedLoader):
         self._rows_of("SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(%s))", [name])
         if "redshift" in str(self._rows_of("SELECT version()")[0][0]).lower():
             raise PostHogSettingsError(
-                "sql_conn_id", "is a Redshift.", "Write files with PostHogQueryToObjectStorageOperator and COPY them."
+                "sql_conn_id",
+                "is a Redshift connection.",
+                "Write files with PostHogQueryToObjectStorageOperator and COPY them.",
             )
         self._make_fit()
         self._connection.commit()
@@ -153,7 +155,9 @@ class PostgresLoader(StagedLoader):
         if self._is_unique:
             fits.check_unique({name: number for name, *_, number in columns})
         if added:
-            self._execute(f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(one)}" for one in added))
+            self._execute(
+                f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(column)}" for column in added)
+            )
         self._make_rejected()
         columns = self._rows_of(_COLUMNS, [self._oid])
         self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}
@@ -199,8 +203,8 @@ class PostgresLoader(StagedLoader):
             rows = pc.sum(pc.match_substring(table.column(name).cast("string"), "\0")).as_py()
             if rows:
                 raise PostHogIncompleteError(
-                    f"the key {name!r} of {rows:,} rows holds the character 0, which PostgreSQL does not keep: it "
-                    "would be taken for another key. Nothing was changed."
+                    f"the key {name!r} of {rows:,} rows holds the character 0, which PostgreSQL does not store: it "
+                    "would become another key. Nothing was changed."
                 )
 
     def _write(self, table: pa.Table) -> None:
@@ -244,7 +248,7 @@ class PostgresLoader(StagedLoader):
         )
 
     def _letters_of_keys(self) -> list[str]:
-        """Return the stage's keys so that a column which takes different texts for one, as citext does, counts each."""
+        """Return the stage's keys so that different texts count separately, even for types such as citext."""
         keys = self._keys(_ALIAS)
         return [
             f'{self._staged(name)} COLLATE "C"' if name in self._letters else key
@@ -275,7 +279,7 @@ class PostgresLoader(StagedLoader):
         if there < kept and self._letters.intersection(self.target.key):
             raise PostHogIncompleteError(
                 f"{self.target.table} would hold {there:,} of the keys, but {kept:,} were written. Nothing was "
-                f"changed. Does a column of the key ({', '.join(self.target.key)}) take different texts for one, as "
+                f"changed. Does a column of the key ({', '.join(self.target.key)}) treat different texts as equal, as "
                 "citext and char(n) do, or does a trigger or rule of the table drop rows?"
             )
         self._prove("of the keys", there, kept)
@@ -378,12 +382,12 @@ def connect(
     :param options: parameters of libpq, such as ``sslmode``; others are left out.
     :raises PostHogSettingsError: if there is no psycopg.
     """
-    given = {"host": host, "port": port, "user": user, "password": password, "dbname": database}
+    settings = {"host": host, "port": port, "user": user, "password": password, "dbname": database}
     known = {name: str(value) for name, value in options.items() if name.startswith(_LIBPQ)}
-    parameters = {**known, **{name: value for name, value in given.items() if value}}
+    parameters = {**known, **{name: value for name, value in settings.items() if value}}
     for driver in ("psycopg", "psycopg2"):
         with suppress(ImportError):
             return importlib.import_module(driver).connect(**parameters)
     raise PostHogSettingsError(
-        "sql_conn_id", "needs a driver of PostgreSQL.", "Install apache-airflow-providers-postgres."
+        "sql_conn_id", "needs a PostgreSQL driver.", "Install apache-airflow-providers-postgres."
     )

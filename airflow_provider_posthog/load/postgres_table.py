@@ -1,4 +1,4 @@
-"""Whether a table of PostgreSQL can be written in the way that is asked for, before rows are read for it."""
+"""Check whether a PostgreSQL table can be written in the requested way, before rows are read for it."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ _RIGHTS: Mapping[str, tuple[str, ...]] = {
 
 
 class TableOfPostgres:
-    """What PostgreSQL knows of a table.
+    """A table as PostgreSQL describes it.
 
     :param rows_of: asks the database.
     :param oid: the table's.
-    :param name: the table's name, quoted, for what is to be run.
-    :param target: what is to be done with it.
+    :param name: the table's name, quoted, for remedies.
+    :param target: how rows get into it.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TableOfPostgres:
         return ".".join(quote(part) for part in self._rows_of(_NAME, [self._oid])[0])
 
     def check_rights(self, columns: set[str]) -> None:
-        """Check what the role may do.
+        """Check the role's rights.
 
         :param columns: those of the table that are loaded.
         :raises PostHogSettingsError: if a right is missing.
@@ -77,13 +77,13 @@ class TableOfPostgres:
             if not self._rows_of(statement, values)[0][0]:
                 raise PostHogSettingsError(
                     "sql_conn_id",
-                    f"its role has no right to {right} on {self._target.table}, which "
+                    f"has a role without the right to {right} on {self._target.table}, which "
                     f"write_disposition={self._target.write_disposition!r} needs.",
                     f"Run once: GRANT {right} ON {self._name} TO the role.",
                 )
 
     def _touched(self, right: str, columns: set[str]) -> set[str]:
-        """Return the columns of which a right is needed."""
+        """Return the columns for which a right is needed."""
         located_by = (*self._target.only, self._target.by) if self._target.replaces else self._target.key
         key = {name for name in located_by if name}
         if right == "SELECT":  # a merge looks whether rows differ
@@ -94,7 +94,7 @@ class TableOfPostgres:
         """Check that an index makes the key unique.
 
         :param numbers: the number of each of the table's columns.
-        :raises PostHogSettingsError: if none does; says what to run.
+        :raises PostHogSettingsError: if none does; the remedy is the statement to run.
         """
         key = self._target.key
         rows = self._rows_of(_UNIQUE, [self._oid])
@@ -105,7 +105,7 @@ class TableOfPostgres:
         if kind not in ("r", "p"):
             raise PostHogSettingsError(
                 "table",
-                f"{self._target.table} is a view or a table of another server, which has no unique index, and "
+                f"is {self._target.table}, a view or a foreign table, which has no unique index, and "
                 f"write_disposition={self._target.write_disposition!r} needs one.",
                 "Name the table itself, or write_disposition='replace_interval'.",
             )
@@ -115,12 +115,12 @@ class TableOfPostgres:
             raise self._partitioned(missing)
         raise PostHogSettingsError(
             "key",
-            f"write_disposition={self._target.write_disposition!r} needs a unique index.",
+            f"has no unique index, which write_disposition={self._target.write_disposition!r} needs.",
             f"Run once: {self._index(key)}",
         )
 
     def _partitioned(self, missing: Sequence[str | None]) -> PostHogSettingsError:
-        """Say what key a partitioned table can have: the columns that it is split by are in each unique index."""
+        """Return the error for a partitioned table, each of whose unique indexes must have the partition columns."""
         split_by = [name for name in missing if name is not None]
         if len(split_by) < len(missing):
             return PostHogSettingsError(

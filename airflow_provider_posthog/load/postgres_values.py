@@ -1,4 +1,4 @@
-"""Values as PostgreSQL's SQL has them."""
+"""Values as PostgreSQL literals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_jsonb(text: str) -> str:
 
 
 def literal(value: str | int) -> str:
-    """Write a text, or a number; without placeholders, no % of a column's name is taken for one.
+    """Write a text or a number as a literal; without placeholders, a % in a column's name is harmless.
 
     :param value: the value.
     """

@@ -1,4 +1,4 @@
-"""What does not fit: values that become null, counted, and rows that go into quarantine, with the reason."""
+"""Values and rows that do not fit: values become null and are counted, rows go into quarantine with the reason."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.load.target import Target
 
-#: What is behind the table's name, and the columns of that table: all are texts.
+#: The suffix of the quarantine's name, and its columns, which are all texts.
 SUFFIX = "__rejected"
 COLUMNS = ("rejected_at", "task", "run", "interval_start", "interval_end", "reason", "data")
 
 
 class Rejects:
-    """Reads values as the table has them, and takes out rows that do not fit.
+    """Converts values to the table's types, and removes rows that do not fit.
 
     :param target: where they go.
     """
@@ -35,7 +35,7 @@ class Rejects:
 
     @property
     def quarantines(self) -> bool:
-        """Whether rows that do not fit are kept aside."""
+        """Whether rows that do not fit are set aside."""
         return self._target.schema_policy == "quarantine"
 
     def typed(self, schema: pa.Schema) -> pa.Schema:
@@ -47,8 +47,10 @@ class Rejects:
         for name, (sql_type, raw) in self._target.casts.items():
             kind = kind_of(sql_type)
             if name not in schema.names or kind is None:
-                problem = "is none of the columns" if kind else f"has a type that nobody can read: {sql_type:.60}"
-                raise PostHogSettingsError("columns", f"{name!r} {problem}.", "Write one such as 'decimal(12,2)'.")
+                problem = "which is not a column" if kind else f"with an unknown type: {sql_type:.60}"
+                raise PostHogSettingsError(
+                    "columns", f"have {name!r}, {problem}.", "Write one such as 'decimal(12,2)'."
+                )
             self._kinds[name] = (sql_type, kind, raw)
             at = schema.get_field_index(name)
             schema = schema.set(at, schema.field(at).with_type(kind.type()))
@@ -61,7 +63,7 @@ class Rejects:
         :param existing: what the table has.
         :param dialect: the database's.
         """
-        there = {dialect.fold(one.name): one.type for one in existing}
+        there = {dialect.fold(column.name): column.type for column in existing}
         for column in schema if existing else ():
             known = there.get(dialect.fold(column.name))
             if column.name in self._target.own:
@@ -69,7 +71,9 @@ class Rejects:
             if known is None:
                 if column.name in (*self._target.key, self._target.by):
                     raise PostHogSettingsError(
-                        "schema_policy", f"the table has no {column.name!r}, by which rows are found.", "Add it."
+                        "schema_policy",
+                        f"is 'quarantine', and the table lacks {column.name!r}, the key or time.",
+                        "Add it.",
                     )
                 self._unknown.append(column.name)
                 schema = schema.remove(schema.get_field_index(column.name))
@@ -95,7 +99,7 @@ class Rejects:
             values, misfits = read(table.column(name), kind, raw=raw)
             column = table.schema.field(name)
             if (number := _count(misfits)) and self.quarantines:
-                why[f"{name} is no {sql_type}"] = misfits
+                why[f"{name} does not fit {sql_type}"] = misfits
             elif number:
                 self.misfits[name] = self.misfits.get(name, 0) + number
             made = made.set_column(made.schema.get_field_index(name), column.with_type(values.type), values)
@@ -118,7 +122,7 @@ class Rejects:
             reasons = {reason: mask.filter(bad).to_pylist() for reason, mask in why.items()}
             rows = table.filter(bad).to_pylist()
             for at, row in enumerate(rows):
-                reason = "; ".join(each for each, mask in reasons.items() if mask[at])
+                reason = "; ".join(text for text, mask in reasons.items() if mask[at])
                 out.append((reason, json.dumps(row, default=str, ensure_ascii=False)))
             made = made.filter(pc.invert(bad))
         self.rejected += len(out)
@@ -140,19 +144,19 @@ class Rejects:
         )
 
     def common_values(self) -> tuple[str, ...]:
-        """Return what is in all rejected rows of this load: the columns but for the last two."""
+        """Return the values in all rejected rows of this load: all columns except the last two."""
         return (self._target.now.isoformat(), self._target.label, self._target.run, *self.edges)
 
     @property
     def edges(self) -> tuple[str, str]:
-        """The interval of the load, as texts; empty for what is read as a whole."""
+        """The interval of the load, as texts; empty if a whole table is read."""
         if self._target.by is None or self._target.start is None or self._target.end is None:
             return "", ""
         return self._target.start.isoformat(), self._target.end.isoformat()
 
 
 def _is_narrow(column: pa.Field, sql_type: str, kind: Kind) -> bool:
-    """Tell whether a type takes not all values that fit into its family."""
+    """Return whether a type does not hold all values of its family."""
     if kind.arrow[0] == "bool":
         return family_of(column) != "boolean"
     text = sql_type.strip().lower()

@@ -1,4 +1,4 @@
-"""Rows that were loaded with a person who has been merged into another one since: they get the person of today."""
+"""Update loaded rows whose person has since been merged into another one: they get the current person."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.load.loader import Loader
 
 OLD, NEW, AT = "old_person_id", "new_person_id", "overridden_at"
-#: How databases name the type of a value; others take a text for whatever a column is.
+#: How databases name the type of a value; others convert a text to the column's type.
 _TYPE_OF: Mapping[str, str] = {
     "PostgreSQL": "CAST(pg_catalog.pg_typeof({}) AS text)",
     "DuckDB": "typeof({})",
@@ -29,7 +29,7 @@ class Remapping:
     :param tables: the tables whose rows have a distinct id and a person.
     :param distinct_id: their column of the distinct id.
     :param person_id: their column of the person.
-    :param overrides: the table that keeps which person became which; it has been made. ``None`` for none.
+    :param overrides: the table that records which person became which; it must exist. ``None`` for none.
     """
 
     tables: Sequence[str]
@@ -40,7 +40,7 @@ class Remapping:
     rows: dict[str, int] = field(default_factory=dict)
 
     def __call__(self, loader: Loader) -> None:
-        """Do it.
+        """Update the tables.
 
         :param loader: holds the distinct ids with their persons, and has not committed yet.
         :raises PostHogLoadError: if the database refuses something.
@@ -80,7 +80,7 @@ class Remapping:
         return f"CAST({kept} AS {kind})" if kind != "NULL" else kept
 
     def _keep(self, loader: Loader, there: str, old: str, new: str, stale: str) -> None:
-        """Keep which person became which, each pair once."""
+        """Record which person became which, each pair once."""
         kept, mark = _named(loader, self.overrides or ""), loader.mark
         pairs = (
             f"SELECT DISTINCT {old} AS was, {new} AS became FROM {there} JOIN {loader.name} AS mapped ON {stale}"

@@ -1,15 +1,17 @@
-"""Erasing the rows of persons from a table, in one transaction, proved by counting."""
+"""Erase the rows of persons from a table, in one transaction, proved by counting."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_posthog.exceptions import PostHogLoadError
+from airflow_provider_posthog.load.beside import Beside
 from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.names import parse_table, quote
 
@@ -23,8 +25,8 @@ class Criterion:
     """A column that says whose row it is.
 
     :param column: its name, as the database keeps it.
-    :param values: whose rows are to go; read once.
-    :param any_case: whether capitals are the same, as in UUIDs.
+    :param values: whose rows to erase; read once.
+    :param any_case: whether case is ignored, as for UUIDs.
     """
 
     column: str
@@ -33,11 +35,13 @@ class Criterion:
 
 
 class Removal:
-    """Erases rows through a connection, in the transaction that it is in; the caller commits.
+    """Erases rows through a connection, in its current transaction; the caller commits.
 
     The values go into a temporary table first, so that the table is read once for each column, however many persons
-    there are. A text column is compared as it is, any other (PostgreSQL's ``uuid``) by its text.
+    there are. A text column is compared as it is, any other (PostgreSQL's ``uuid``) by its text. Rows that loads have
+    put into the table's quarantine go, too.
 
+    :ivar rejected: how many rows of the quarantine went; ``None`` if the table has none.
     :param connection: of psycopg (2 or 3), DuckDB or SQLite, in a transaction.
     :param table: the table, such as ``analytics.events``.
     :param placeholder: the driver's sign for a value: ``?`` or ``%s``.
@@ -48,7 +52,9 @@ class Removal:
         self._connection = connection
         self._is_postgres = placeholder == "%s"
         fold = str.lower if self._is_postgres else str
-        self._parts = [quote(part) for part in parse_table(table, parts=3, fold=fold)]
+        self._names = parse_table(table, parts=3, fold=fold)
+        self._parts = [quote(part) for part in self._names]
+        self.rejected: int | None = None
         self._name = ".".join(self._parts)
         self._table = table
         self._value = placeholder
@@ -57,51 +63,88 @@ class Removal:
         """Erase, and count what is left.
 
         :param criteria: the columns; a row goes if any of them says so.
-        :returns: how many rows went, by column; one that two columns name counts for the first.
-        :raises PostHogLoadError: if the database refuses, or if rows are left. The text holds no value.
+        :returns: how many rows were erased, by column; a row that two columns match counts for the first.
+        :raises PostHogLoadError: if the database refuses, or if rows are left. The message holds no value.
         """
-        for one in criteria:  # before any value is sent, so that the error may say what is wrong
-            with translate_errors(self._connection, f"reading column {one.column} of {self._table}", _NOTHING):
-                self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(one)} IS NULL AND 1 = 0")
+        for criterion in criteria:  # before any value is sent, so that the error may say what is wrong
+            with translate_errors(self._connection, f"reading column {criterion.column} of {self._table}", _NOTHING):
+                self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(criterion)} IS NULL AND 1 = 0")
+        with translate_errors(self._connection, f"looking for tables that loads keep beside {self._table}", _NOTHING):
+            beside = Beside(lambda *asked: list(self._execute(*asked).fetchall()), self._names, self._kind)
+        self._check_unfinished(beside)
         removed: dict[str, int] = {}
         conditions: dict[str, str] = {}
-        for number, one in enumerate(criteria):
-            with translate_errors(self._connection, f"erasing rows of {self._table} by {one.column}", _NOTHING):
-                conditions[one.column] = condition = self._gather(f"posthog_erasure_{number}", one)
-                removed[one.column] = self._count(condition)
+        for number, criterion in enumerate(criteria):
+            with translate_errors(self._connection, f"erasing rows of {self._table} by {criterion.column}", _NOTHING):
+                values = self._gather(f"posthog_erasure_{number}", criterion)
+                condition = self._is_in(f"CAST({self._column(criterion)} AS TEXT)", criterion, values)
+                conditions[criterion.column] = condition
+                removed[criterion.column] = self._count(condition)
                 self._execute(f"DELETE FROM {self._name} WHERE {condition}")
+        if beside.quarantine is not None:
+            with translate_errors(self._connection, f"erasing rows of {beside.quarantine}", _NOTHING):
+                self._empty_quarantine(beside, criteria)
         with translate_errors(self._connection, f"counting rows of {self._table}", _NOTHING):
             left = {column: n for column, condition in conditions.items() if (n := self._count(condition))}
         if left:
             raise PostHogLoadError(
                 f"{sum(left.values()):,} rows of {self._table} are still there after they were deleted (by "
-                f"{', '.join(left)}): others write them at this moment, or a rule or trigger keeps them. {_NOTHING}"
+                f"{', '.join(left)}): something else is writing them, or a rule or trigger keeps them. {_NOTHING}"
             )
         return removed
 
-    def _gather(self, name: str, one: Criterion) -> str:
-        """Write the values into a table of this connection; return the condition that finds their rows."""
+    @property
+    def _kind(self) -> Literal["postgres", "duckdb", "sqlite"]:
+        if self._is_postgres:
+            return "postgres"
+        return "sqlite" if isinstance(self._connection, sqlite3.Connection) else "duckdb"
+
+    def _check_unfinished(self, beside: Beside) -> None:
+        if beside.unfinished:
+            raise PostHogLoadError(
+                f"A load into {self._table} has not ended: what it has read is in {', '.join(beside.unfinished)}, and "
+                f"may be of these persons. {_NOTHING} Let it end, or drop that table if its task never runs again."
+            )
+
+    def _empty_quarantine(self, beside: Beside, criteria: Sequence[Criterion]) -> None:
+        """Erase rows of the quarantine, each of which is JSON in a text, and count what is left."""
+        name = beside.quarantine_name
+        parts = [
+            self._is_in(beside.in_data(criterion.column), criterion, f"posthog_erasure_{number}")
+            for number, criterion in enumerate(criteria)
+        ]
+        condition = " OR ".join(f"({part})" for part in parts)
+        self.rejected = self._count(condition, name)
+        self._execute(f"DELETE FROM {name} WHERE {condition}")
+        if left := self._count(condition, name):
+            raise PostHogLoadError(f"{left:,} rows of {beside.quarantine} are still there. {_NOTHING}")
+
+    def _gather(self, name: str, criterion: Criterion) -> str:
+        """Write the values to a temporary table; return its name."""
         self._execute(f"CREATE TEMPORARY TABLE {name} (id TEXT)")
-        values = iter(one.values)
-        while batch := [self._fit(value, one) for value in islice(values, _BATCH)]:
+        values = iter(criterion.values)
+        while batch := [self._fit(value, criterion) for value in islice(values, _BATCH)]:
             rows = ", ".join([f"({self._value})"] * len(batch))
             self._execute(f"INSERT INTO {name} (id) VALUES {rows}", batch)
         if self._is_postgres:
             self._execute(f"ANALYZE {name}")  # without figures its planner takes it for a small one
-        column = f"CAST({self._column(one)} AS TEXT)"
-        return f"{f'LOWER({column})' if one.any_case else column} IN (SELECT id FROM {name})"
+        return name
 
-    def _column(self, one: Criterion) -> str:
+    def _is_in(self, text: str, criterion: Criterion, values: str) -> str:
+        """Return the condition that a text is one of the values."""
+        return f"{f'LOWER({text})' if criterion.any_case else text} IN (SELECT id FROM {values})"
+
+    def _column(self, criterion: Criterion) -> str:
         # With the table's name: SQLite takes a quoted name that is not a column's for a text.
-        return f"{self._parts[-1]}.{quote(one.column)}"
+        return f"{self._parts[-1]}.{quote(criterion.column)}"
 
-    def _fit(self, value: str, one: Criterion) -> str:
+    def _fit(self, value: str, criterion: Criterion) -> str:
         if self._is_postgres:  # keeps no character 0: the loader writes this one in its place
             value = value.replace("\0", "\ufffd")
-        return value.lower() if one.any_case else value
+        return value.lower() if criterion.any_case else value
 
-    def _count(self, condition: str) -> int:
-        cursor = self._execute(f"SELECT count(*) FROM {self._name} WHERE {condition}")
+    def _count(self, condition: str, table: str = "") -> int:
+        cursor = self._execute(f"SELECT count(*) FROM {table or self._name} WHERE {condition}")
         return int(cursor.fetchone()[0])
 
     def _execute(self, statement: str, values: Sequence[str] = ()) -> Any:  # noqa: ANN401 - a PEP 249 cursor
@@ -114,9 +157,12 @@ class Removal:
         return cursor
 
 
-def as_text(removed: Mapping[str, int]) -> str:
-    """Say what went, for a log or a certificate.
+def as_text(removed: Mapping[str, int], rejected: int | None = None) -> str:
+    """Describe what was erased, for a log or a certificate.
 
     :param removed: what :meth:`Removal.run` returned.
+    :param rejected: how many rows of the table's quarantine went; ``None`` if it has none.
     """
-    return f"{sum(removed.values()):,} rows (" + ", ".join(f"{n:,} by {column}" for column, n in removed.items()) + ")"
+    by = ", ".join(f"{n:,} by {column}" for column, n in removed.items())
+    aside = "" if rejected is None else f" and {rejected:,} rows in quarantine"
+    return f"{sum(removed.values()):,} rows ({by}){aside}"

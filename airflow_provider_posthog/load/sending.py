@@ -1,4 +1,4 @@
-"""Sending pieces from a thread, while the next one is made."""
+"""Send pieces from a thread, while the next one is made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from threading import BoundedSemaphore
 
-#: How often, in seconds, a thread that takes nothing is asked whether it has ended.
+#: Seconds between checks whether a sending thread that takes nothing has ended.
 _LOOK = 0.1
 
 
@@ -18,8 +18,8 @@ class _Stopped(Exception):
 def send_aside(send: Callable[[Iterator[memoryview]], None], pieces: Iterator[memoryview]) -> None:
     """Make pieces here, and let a thread send them.
 
-    What ends a task, such as Airflow's timeout, is raised in the main thread wherever that is. Here it comes out as it
-    is. Inside of a driver that asks for a piece it would be taken for an error of the driver's own.
+    An exception that ends a task, such as Airflow's timeout, is raised in the main thread wherever that is. Raised
+    here, it passes unchanged. Inside a driver that requests a piece it would become an error of the driver.
 
     :param send: takes pieces and sends them; gets an error in place of a piece when there will be no more.
     :param pieces: what is made. One waits while one is sent, so that memory stays flat.

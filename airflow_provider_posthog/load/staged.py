@@ -1,4 +1,4 @@
-"""A merge by statements: what was loaded is a table of the database's own, and only rows that differ are touched."""
+"""Merge by statements: rows are loaded into a staging table, and only rows that differ are touched."""
 
 # ruff: noqa: S608 - names are quoted, and no value is part of a statement
 
@@ -14,14 +14,14 @@ from airflow_provider_posthog.load.target import VALID_FROM, Loaded
 
 
 class StagedLoader(Loader):
-    """Writes rows of ``merge``, ``append`` and ``scd2`` into a stage, and brings them into the table at the end.
+    """Writes rows of ``merge``, ``append`` and ``scd2`` to a stage, and merges them into the table at the end.
 
     A second stage holds which of them are to be written: their number, and whether a row of their key is there.
     """
 
-    #: What makes a table of which only this transaction knows, and what stands behind its name.
+    #: The statement that creates a table only this transaction sees, before and after its name.
     own_table: ClassVar[tuple[str, str]] = ("CREATE TABLE", "")
-    #: What hides the table's own name where rows go into it.
+    #: An alias that hides the target's own name in an INSERT.
     _as_target: ClassVar[str] = ""
     #: The stage, the differences, the stage's column of the order, and what rows of the stage are called; quoted.
     _stage: str
@@ -32,7 +32,7 @@ class StagedLoader(Loader):
     _are_keys_once = False
 
     def _bring_in(self) -> Loaded:
-        """Bring the stage into the table."""
+        """Merge the stage into the table."""
         kept = self._count_keys()
         self._find_differences()
         new = self._count(f"{self._differences} WHERE NOT is_there")
@@ -85,7 +85,7 @@ class StagedLoader(Loader):
         self._execute(f"{make} {self._differences}{end} AS {differences}")
 
     def _end_gone(self) -> int:
-        """Delete or mark rows that are there and were not loaded; return how many."""
+        """Delete or mark existing rows that were not loaded; return how many."""
         where, values = self._where(None)
         if self._is_open:
             where = f"{where} AND {self._quote(self._is_open)} IS NULL"
@@ -131,11 +131,11 @@ class StagedLoader(Loader):
         return self._execute(f"INSERT INTO {self._name}{self._as_target} ({columns}) SELECT {values} FROM {source}")
 
     def _prove_keys(self, kept: int) -> None:
-        """Prove that the table has each key of the stage once, to the letter."""
+        """Prove that the table has each key of the stage exactly once."""
         self._prove("of the keys", self._keys_there(), kept)
 
     def _left_over(self, kept: int) -> int | None:
-        """Count what is there beyond what was loaded, which is there once; ``None`` if that is not so."""
+        """Count the rows beyond the loaded ones; ``None`` if there are fewer."""
         where, values = self._where(None)
         if self._is_open:
             where = f"{where} AND {self._quote(self._is_open)} IS NULL"
@@ -156,15 +156,15 @@ class StagedLoader(Loader):
 
     @abstractmethod
     def _count(self, of: str) -> int:
-        """Count rows of what stands after FROM."""
+        """Count the rows of a FROM expression."""
 
     @abstractmethod
     def _count_keys(self) -> int:
-        """Count the stage's different keys, to the letter."""
+        """Count the stage's different keys, compared exactly."""
 
     @abstractmethod
     def _keys_there(self) -> int:
-        """Count the rows of the table that have one of them, to the letter."""
+        """Count the rows of the table that have one of them, compared exactly."""
 
     @abstractmethod
     def _literal(self, value: datetime | str | None) -> str:
@@ -176,11 +176,11 @@ class StagedLoader(Loader):
 
     @abstractmethod
     def _same(self, there: str, stage: str) -> str:
-        """Return the condition that a row of the table and one of the stage have one key, to the letter."""
+        """Return the condition that a row of the table and one of the stage have exactly the same key."""
 
     @abstractmethod
     def _differs(self, name: str, there: str, stage: str) -> str:
-        """Return the condition that a column of the table and of the stage differ, to the letter."""
+        """Return the condition that a column of the table and of the stage differ, compared exactly."""
 
     @abstractmethod
     def _as_kept(self, name: str, stage: str) -> str:

@@ -1,4 +1,4 @@
-"""What a table has in the place of what comes, counted before it is replaced."""
+"""Count a table's rows before they are replaced, and the rows that replace them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class Stock:
-    """Rows that are there, and rows that take their place, for each piece of time that the guard looks at.
+    """Counts of existing rows and of the rows that replace them, for each span that the guard checks.
 
     :param target: what is replaced.
     """
@@ -33,14 +33,14 @@ class Stock:
         return sum(self._there)
 
     def take(self, count: Callable[[Span | None], int]) -> None:
-        """Count what is there.
+        """Count the existing rows.
 
         :param count: counts the rows of a piece of time, or of the whole table.
         """
         self._there = [count(span) for span in self._spans]
 
     def see(self, table: pa.Table) -> None:
-        """Note rows that come.
+        """Count rows that are loaded.
 
         :param table: the rows.
         :raises PostHogIncompleteError: if one of them is not in the interval.
@@ -56,9 +56,9 @@ class Stock:
 
         # As integers: a time that becomes Python's imports pandas.
         moments = table.column(self._target.by).cast(pa.timestamp("us")).cast(pa.int64())
-        seen = pc.min_max(moments).as_py()
+        extent = pc.min_max(moments).as_py()
         start, end = self._target.interval
-        if moments.null_count or seen["min"] < _micros(start) or seen["max"] >= _micros(end):
+        if moments.null_count or extent["min"] < _micros(start) or extent["max"] >= _micros(end):
             raise PostHogIncompleteError(
                 f"{self._target.by!r} of some rows is not in the interval from {start:%F %T} to {end:%F %T} (UTC): "
                 "a second load would not replace them."
@@ -71,13 +71,13 @@ class Stock:
         self._coming[-1] += late if len(self._spans) > 1 else table.num_rows
 
     def check(self) -> None:
-        """Do nothing, unless too few rows would take the place of those that are there.
+        """Refuse if far fewer rows would replace the existing ones.
 
         :raises PostHogIncompleteError: if they are too few.
         """
         check = self._target.guard.check
-        for span, there, coming in zip(self._spans, self._there, self._coming, strict=True):
-            check(self._called(span), there, coming)
+        for span, before, coming in zip(self._spans, self._there, self._coming, strict=True):
+            check(self._called(span), before, coming)
         if len(self._spans) > 1:
             check(self._called(self._target.interval), self.there, sum(self._coming))
 

@@ -1,4 +1,4 @@
-"""What is loaded where, and what came of it."""
+"""The target of a load, and its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WriteDisposition = Literal["replace_interval", "replace", "merge", "append", "sc
 OtherColumns = Literal["fail", "null"]
 Deleted = Literal["keep", "delete", "mark"]
 SchemaPolicy = Literal["evolve", "freeze", "quarantine"]
-#: What a row is marked with that is gone, and what says from when to when a version of a row was the newest.
+#: The column that marks a row as gone, and those that say from when to when a version was the newest.
 DELETED_AT, VALID_FROM, VALID_TO = "deleted_at", "valid_from", "valid_to"
 #: Types of values within values. What PostHog has of them comes as JSON.
 _NESTED = re.compile(r".*\[\d*\]|.*\barray|(?:array|list|struct|map|union|row|tuple)\b.*", re.IGNORECASE | re.DOTALL)
@@ -39,9 +39,9 @@ class Target:
 
     Each is idempotent: a second load of the same rows leaves the same table.
 
-    :param table: the table's name; parts in double quotes are taken as they are.
+    :param table: the table's name; parts in double quotes are taken literally.
     :param write_disposition: how rows get into it.
-    :param key: the columns that tell rows apart; for ``merge``, ``append`` and ``scd2``.
+    :param key: the columns that identify a row; for ``merge``, ``append`` and ``scd2``.
     :param by: the column of the time; for ``replace_interval``.
     :param start: the first moment, with an offset; for ``replace_interval``.
     :param end: the first moment after it, with an offset; for ``replace_interval``.
@@ -95,7 +95,9 @@ class Target:
         modes = get_args(WriteDisposition)
         if self.write_disposition not in modes:
             raise PostHogSettingsError(
-                "write_disposition", f"{self.write_disposition!r} is not known.", f"Write one of {', '.join(modes)}."
+                "write_disposition",
+                f"is {self.write_disposition!r}, which is not known.",
+                f"Write one of {', '.join(modes)}.",
             )
         if self.write_disposition == "replace_interval":
             self._check_interval()
@@ -103,11 +105,11 @@ class Target:
             raise PostHogSettingsError(
                 "key",
                 f"is empty, but write_disposition={self.write_disposition!r} needs it.",
-                "Name the column that tells rows apart.",
+                "Name the column that identifies a row.",
             )
         if self.other_columns not in get_args(OtherColumns):
             raise PostHogSettingsError(
-                "other_columns", f"{self.other_columns!r} is not known.", "Write 'fail' or 'null'."
+                "other_columns", f"is {self.other_columns!r}, which is not known.", "Write 'fail' or 'null'."
             )
         check_deleted(self.deleted, self.write_disposition)
         check_policy(self.schema_policy, self.max_rejects)
@@ -115,12 +117,12 @@ class Target:
             if isinstance(sql_type, str) and _NESTED.fullmatch(sql_type.strip()):
                 raise PostHogSettingsError(
                     "column_types",
-                    f"the type of {column!r} is one of arrays or structures, which come as JSON text.",
+                    f"have an array or structure for {column!r}, which comes as JSON text.",
                     "Write 'jsonb' (PostgreSQL), 'JSON' (DuckDB) or 'text', and take them apart in the database.",
                 )
             if not (isinstance(sql_type, str) and _SQL_TYPE.fullmatch(sql_type)):
                 raise PostHogSettingsError(
-                    "column_types", f"the type of {column!r} is not an SQL type.", "Write one such as 'jsonb'."
+                    "column_types", f"have no SQL type for {column!r}.", "Write one such as 'jsonb'."
                 )
 
     def _check_interval(self) -> None:
@@ -169,13 +171,13 @@ class Target:
     def interval(self) -> tuple[datetime, datetime]:
         """Start and end, in UTC, of a target with ``replace_interval``."""
         if self.start is None or self.end is None:
-            raise PostHogSettingsError("start", "this target has no interval.", "Write start and end.")
+            raise PostHogSettingsError("start", "is missing: this target has no interval.", "Write start and end.")
         return self.start, self.end
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did; the table holds it, and was asked so before the commit.
+    """The result of a load, as counted in the table before the commit.
 
     :param rows: rows written, after all of one key but the last were left out.
     :param deleted: rows that were there and are not any more: those that were replaced by ``replace_interval`` and
@@ -198,7 +200,7 @@ class Loaded:
     misfits: Mapping[str, int] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """Say what was new, changed, unchanged and gone, for a log; empty where rows were not compared."""
+        """Describe what was new, changed, unchanged and gone, for a log; empty if rows were not compared."""
         counts = {"new": self.inserted, "changed": self.changed, "unchanged": self.unchanged, "gone": self.gone}
         if self.changed is None:
             return ""
@@ -206,7 +208,7 @@ class Loaded:
 
 
 def check_policy(schema_policy: object, max_rejects: object) -> None:
-    """Check what becomes of what does not fit.
+    """Check the arguments for rows that do not fit.
 
     :param schema_policy: what the task says.
     :param max_rejects: how many may not fit.
@@ -215,25 +217,29 @@ def check_policy(schema_policy: object, max_rejects: object) -> None:
     policies = get_args(SchemaPolicy)
     if schema_policy is not None and schema_policy not in policies:
         raise PostHogSettingsError(
-            "schema_policy", f"{schema_policy!r:.40} is not known.", f"Write one of {', '.join(policies)}."
+            "schema_policy", f"is {schema_policy!r:.40}, which is not known.", f"Write one of {', '.join(policies)}."
         )
     if max_rejects is None:
         return
     if isinstance(max_rejects, bool) or not isinstance(max_rejects, int) or max_rejects < 0:
         raise PostHogSettingsError(
-            "max_rejects", f"{max_rejects!r:.40} is not a number of rows.", "Write one, such as 100, or leave it out."
+            "max_rejects",
+            f"is {max_rejects!r:.40}, which is not a number of rows.",
+            "Write one, such as 100, or leave it out.",
         )
 
 
 def check_deleted(deleted: object, write_disposition: object) -> None:
-    """Check what becomes of rows that are gone.
+    """Check the argument for rows that are gone.
 
     :param deleted: what the task says.
     :param write_disposition: how rows get into the table.
     :raises PostHogSettingsError: if it is not known, or is not for this way of writing.
     """
     if deleted not in get_args(Deleted):
-        raise PostHogSettingsError("deleted", f"{deleted!r:.40} is not known.", "Write 'keep', 'delete' or 'mark'.")
+        raise PostHogSettingsError(
+            "deleted", f"is {deleted!r:.40}, which is not known.", "Write 'keep', 'delete' or 'mark'."
+        )
     if deleted != "keep" and write_disposition not in ("merge", "scd2"):
         raise PostHogSettingsError(
             "deleted",
@@ -243,6 +249,6 @@ def check_deleted(deleted: object, write_disposition: object) -> None:
     if deleted == "delete" and write_disposition == "scd2":
         raise PostHogSettingsError(
             "deleted",
-            "'delete' would remove history, which write_disposition='scd2' is for.",
+            "is 'delete', which would remove the history that write_disposition='scd2' keeps.",
             "Write 'mark' or 'keep'.",
         )

@@ -1,4 +1,4 @@
-"""Whether a connection can undo: without that, a load that fails would leave a half."""
+"""Check that a connection can roll back: otherwise a failed load would leave half of its rows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 
 def commits_by_itself(connection: Any) -> bool:  # noqa: ANN401 - a PEP 249 connection
-    """Tell whether a connection says that it is in autocommit; PEP 249 does not say how, so each driver has a way.
+    """Return whether a connection reports autocommit; PEP 249 does not define how, so drivers differ.
 
     :param connection: a PEP 249 connection.
     """
@@ -21,7 +21,7 @@ def commits_by_itself(connection: Any) -> bool:  # noqa: ANN401 - a PEP 249 conn
 
 
 def leave_autocommit(connection: Any) -> None:  # noqa: ANN401 - a PEP 249 connection
-    """Take a connection out of autocommit, and see that it can undo.
+    """Switch autocommit off, and check that the connection can roll back.
 
     :param connection: a PEP 249 connection, in which nothing has been done.
     :raises PostHogSettingsError: if it stays in autocommit, or has no transactions.

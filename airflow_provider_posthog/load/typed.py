@@ -1,4 +1,4 @@
-"""Values read as those of an SQL type: what does not fit is counted, never rounded, cut or guessed."""
+"""Read values as an SQL type: values that do not fit are counted, never rounded, cut or guessed."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ _BITS = {
 class Kind:
     """A type that values are read as.
 
-    :param read: makes a value of its text; a ``ValueError`` says that it does not fit.
-    :param arrow: the Arrow type of what it makes, by name, with precision and scale of a decimal.
+    :param read: converts a text to a value; raises ``ValueError`` if it does not fit.
+    :param arrow: the Arrow type of the values, by name, with precision and scale of a decimal.
     """
 
     read: Callable[[str], Any]
@@ -60,7 +60,7 @@ class Kind:
 
 
 def kind_of(sql_type: str, *, bits: bool = True) -> Kind | None:
-    """Return how values of an SQL type are read; ``None`` for a type that is not known.
+    """Return how to read values of an SQL type; ``None`` for an unknown type.
 
     :param sql_type: such as ``decimal(12,2)``.
     :param bits: whether an ``integer`` has 32 bits, as in most databases.
@@ -87,7 +87,7 @@ def kind_of(sql_type: str, *, bits: bool = True) -> Kind | None:
 
 
 def read(column: pa.ChunkedArray, kind: Kind, *, raw: bool = False) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """Read a column's values; return them, and where one did not fit, which is null then.
+    """Read a column's values; return them, and a mask of those that did not fit, which are null.
 
     :param column: of texts, or of what has a text.
     :param kind: what its values are read as.
@@ -95,7 +95,7 @@ def read(column: pa.ChunkedArray, kind: Kind, *, raw: bool = False) -> tuple[pa.
     """
     import pyarrow as pa
 
-    # Each value that there is once: properties have few.
+    # Read each distinct value once: properties have few.
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
     values: list[Any] = []
     fits: list[bool] = []

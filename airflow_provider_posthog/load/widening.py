@@ -1,4 +1,4 @@
-"""Types that hold all that a column has and all that comes."""
+"""Widen a column's type so that it holds both its values and the loaded ones."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SIZE = re.compile(r"\((\d+)(?:, ?(\d+))?\)")
-#: Digits of a 64-bit integer, and of a decimal at the most.
+#: The digits of a 64-bit integer, and the most digits of a decimal.
 _INTEGER, _MOST = 19, 38
 
 
 def wider(column: pa.Field, sql_type: str, dialect: Dialect) -> str | None:
-    """Return a type that holds each value of a table's column and each that comes; ``None`` if there is none.
+    """Return a type that holds each value of a table's column and each loaded one; ``None`` if there is none.
 
     No value is changed by it: an integer does not become a float, which has fewer digits.
 

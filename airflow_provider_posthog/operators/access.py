@@ -19,6 +19,7 @@ from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -100,7 +101,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
             name = getattr(context.get("ti"), "task_id", "access")
             counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in manifest["counts"].items())
             certificate.exported(name, f"handed out: {counts}", manifest["until"])
-        self.log.info("Wrote %d files of personal data: %s", len(manifest["files"]), manifest["counts"])
+        self.concludes("Wrote %s of personal data: %s", counted(len(manifest["files"]), "file"), manifest["counts"])
         return {
             "request_id": request_id,
             "path": str(self.path),

@@ -12,6 +12,7 @@ from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSetting
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -177,7 +178,8 @@ class PostHogApiOperator(PostHogOperator):
             rows = self._fill(atomic, call, shape)
             output.commit(atomic)
         path = str(output.target)
-        self.log.info("Wrote %s: %s bytes%s", path, f"{atomic.size:,}", "" if rows is None else f", {rows:,} rows")
+        shown = path, f"{atomic.size:,}", "" if rows is None else f", {counted(rows, 'row')}"
+        self.concludes("Wrote %s: %s bytes%s", *shown)
         return {"path": path, "bytes": atomic.size, "rows": rows, "sha256": atomic.sha256}
 
     def _fill(self, atomic: AtomicFile, call: Call[Any], shape: Shape) -> int | None:

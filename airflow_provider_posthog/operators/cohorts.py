@@ -26,6 +26,7 @@ from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.result_file import Output, json_line
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -189,7 +190,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
         missing = sorted(wanted - members)
         self._write_rejects(output, context, unknown, missing)
         self._prove(number, missing, unknown)
-        self.log.info("Cohort %d has all %s persons (%s ids have none)", number, f"{len(wanted):,}", len(unknown))
+        told = number, counted(len(wanted), "person"), counted(len(unknown), "id")
+        self.concludes("Cohort %d has all of %s; %s belong to nobody", *told)
         return {
             "cohort_id": number,
             "created": fill.created,
@@ -364,7 +366,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         if missing:
             named = ", ".join(missing[:5])
             raise PostHogIncompleteError(
-                f"PostHog left {len(missing):,} persons out of cohort {number} without a word: {named}.{where}"
+                f"PostHog silently left {len(missing):,} persons out of cohort {number}: {named}.{where}"
             )
         if len(unknown) > int(self.max_rejects):
             raise PostHogIncompleteError(

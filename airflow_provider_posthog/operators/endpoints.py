@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import query_endpoints
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogValidationError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.results.answer import read
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -104,15 +104,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
         result = self._result(raw, answer)
         if output is not None:
             return {**result, "rows": None, **self._write(output, raw, identity)}
-        problem = unfit_for_xcom(json_line(result, "the endpoint"))
-        if result["row_count"] > self.max_rows:
-            problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
-        if problem is not None:
-            raise PostHogSettingsError(
-                "path",
-                f"is not given, and the result {problem}",
-                "Write one, such as 's3://bucket/{{ ds }}.csv'.",
-            )
+        check_fits_xcom(result, "the endpoint", self.max_rows)
         return result
 
     def _run(self) -> Mapping[str, Any]:
@@ -155,5 +147,5 @@ class PostHogRunEndpointOperator(PostHogOperator):
         with output.atomic_file(identity, compression=compression_of(path)) as atomic:
             write_result(atomic, answer, lambda: table_of(asked), format_of(path))
             output.commit(atomic)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
+        self.concludes("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
         return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}

@@ -14,6 +14,7 @@ from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoun
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.small_table import SmallTable
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
                 output.commit(atomic)
         if table is not None:
             table.write([_typed(row) for row in rows])
-        self.log.info("Experiment %d: %d rows of %d metrics", number, len(rows), counts["metrics"])
+        told = number, counted(len(rows), "row"), counted(counts["metrics"], "metric")
+        self.concludes("Experiment %d: %s of %s", *told)
         return {
             "experiment_id": number,
             "recalculation_id": calculation.get("id"),

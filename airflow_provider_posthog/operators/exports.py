@@ -180,7 +180,11 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         export: Any = job.facts
         if not export or (self.wait_for_completion and not export.get("has_content")):
             export = self.hook.client.send(exports.retrieve(int(job.id)))
-        return exports.summary(export, self.hook.settings())
+        told = exports.summary(export, self.hook.settings())
+        if self.wait_for_completion:
+            expires = f", expires {str(told['expires_after'])[:10]}" if told.get("expires_after") else ""
+            self.concludes("Export %s is ready: %s%s", job.id, told.get("filename") or told["export_format"], expires)
+        return told
 
     def link(self, job: Job) -> str:
         """Return the page of what is exported: the insight, the dashboard, else the list of exports."""

@@ -88,18 +88,18 @@ class PostHogFeatureFlagOperator(PostHogOperator):
                 "it, or it needs an approval.",
                 job_id=str(number),
             )
-        self.log.info("Feature flag %s is %s (before: %s)", number, after, before)
+        self.concludes("Feature flag %s is %s (before: %s)", number, after, before)
         return {"id": number, "key": str(flag.get("key")), **after, "before": before, "changed": changed}
 
     def _percent(self) -> float | None:
-        given = self.rollout_percentage
-        if given is None or given == "":
+        percentage = self.rollout_percentage
+        if percentage is None or percentage == "":
             return None
         try:
-            percent = float(given)
+            percent = float(percentage)
         except (TypeError, ValueError):
             percent = -1.0
-        if isinstance(given, bool) or not 0 <= percent <= 100:
+        if isinstance(percentage, bool) or not 0 <= percent <= 100:
             raise PostHogSettingsError("rollout_percentage", "is not from 0 to 100.", "Write a percentage, such as 50.")
         return int(percent) if percent == int(percent) else percent
 

@@ -32,6 +32,12 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
     ``group_keys`` may be templates, but is not a template field: Airflow stores and shows those, and a group's key may
     identify a person.
 
+    .. code-block:: python
+
+        PostHogClearGroupPropertiesOperator(
+            task_id="clear", group_type="company", group_keys=["acme"], properties=["contact"]
+        )
+
     :param group_type: the type's name, such as ``company``, or its index.
     :param group_keys: the keys.
     :param properties: the names of the properties; by default all.

@@ -47,6 +47,10 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     earlier tries had calculated within ``timeout`` is proved anew instead of being calculated again. A kill cancels the
     calculation.
 
+    .. code-block:: python
+
+        PostHogRefreshInsightOperator(task_id="refresh", insight="AbCd1234", path="s3://lake/insights/{{ ds }}.csv")
+
     :param insight: the insight's id or short id, a list of them, or what another refresh returned. With ``.expand``
         each gets a task of its own.
     :param from_dashboard: with this dashboard's filters: a result of its own, which a refresh of the bare insight
@@ -222,7 +226,7 @@ class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
         text = f"insight {facts.get('id') or insight_lookup.key_of(self.insight)}{name}: {reason}"
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/insights/{short_id or ''}")
         if finding.verdict.state == "succeeded":
-            self.log.info("%s%s", text[:1].upper(), text[1:])
+            self.concludes("%s%s", text[:1].upper(), text[1:])
             return facts
         if finding.verdict.state == "failed" or "value" not in facts:  # it cannot be known
             raise PostHogJobFailed(f"PostHog: {text}")

@@ -24,8 +24,9 @@ from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lists import values_of
-from airflow_provider_posthog.tasks.result_file import Output, json_line, unfit_for_xcom
+from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -237,18 +238,13 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             "sha256": None,
             "bytes_read": bytes_read,
         }
-        output = self._output()
+        output, count = self._output(), counted(result["row_count"], "row")
         if output is not None:
-            return {**result, "rows": None, **self._write(output, raw, node)}
-        problem = unfit_for_xcom(json_line(result, "the query"))
-        if result["row_count"] > self.max_rows:
-            problem = f"has {result['row_count']:,} rows, more than max_rows={self.max_rows}."
-        if problem is not None:
-            raise PostHogSettingsError(
-                "path",
-                f"is not given, and the result {problem}",
-                "Write one, such as 's3://bucket/{{ ds }}.csv'.",
-            )
+            result |= {"rows": None, **self._write(output, raw, node)}
+            self.concludes("The query returned %s: %s, %s bytes", count, output.target, f"{result['bytes']:,}")
+            return result
+        self.concludes("The query returned %s", count)
+        check_fits_xcom(result, "the query", self.max_rows)
         return result
 
     def _results(self, job: Job, node: Mapping[str, Any]) -> tuple[queries.QueryAnswer, Answer, int | None]:
@@ -257,18 +253,18 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         raw: Any = status.get("results")
         bytes_read: int | None = status.get("bytes_read")
         tell(self.hook.client, bytes_read)
-        given = raw
+        readable = raw
         if isinstance(raw, Mapping) and not queries.more_rows(node.get("kind")):
-            given = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
+            readable = {**raw, "hasMore": None}  # of a trend: whether its breakdown has more values than it shows
         try:
-            answer = read(given, self._question(node), asked=node.get("limit"))
+            answer = read(readable, self._question(node), asked=node.get("limit"))
         except PostHogJobFailed as error:
             error.job_id = job.id
             raise
         ByteGuard.of(self.max_bytes_read).after(bytes_read)
         return raw, answer, bytes_read
 
-    def _ended(self, job: Job) -> queries.QueryStatus:
+    def _ended(self, job: Job) -> Mapping[str, Any]:
         """Return what PostHog says of a query that has ended.
 
         It may run again: a start that was given up as lost, and came late, begins a query of the same name anew.
@@ -282,6 +278,8 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
             raise self._out_of_time(job, "timeout", ended.reason)
         if ended.outcome != "succeeded":
             raise PostHogJobFailed(f"PostHog: query {job.id} {ended.outcome}: {ended.reason}", job_id=job.id)
+        if self._last_seen:
+            return self._last_seen
         return self.hook.client.send(queries.status(job.id))
 
     def _output(self) -> Output | None:
@@ -294,11 +292,10 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         from airflow_provider_posthog.results.insight_tables import table_of
 
         path = str(self.path)
-        asked = {**answer, "query": answer.get("query") or node}
+        document = {**answer, "query": answer.get("query") or node}
         with output.atomic_file(self._identity, compression=compression_of(path)) as atomic:
-            write_result(atomic, answer, lambda: table_of(asked), format_of(path))
+            write_result(atomic, answer, lambda: table_of(document), format_of(path))
             output.commit(atomic)
-        self.log.info("Wrote %s: %s bytes", output.target, f"{atomic.size:,}")
         return {"path": str(output.target), "bytes": atomic.size, "sha256": atomic.sha256}
 
     def link(self, job: Job) -> str:

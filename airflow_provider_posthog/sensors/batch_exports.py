@@ -79,6 +79,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         *("check_path", "check_sql_conn_id", "check_table", "check_column", "check_sql", "object_storage_conn_id"),
     )
     unmet: ClassVar[str] = "is not there"
+    met: ClassVar[str] = "is there"
     last_look: ClassVar[float] = jobs.LAST_LOOK
 
     def __init__(

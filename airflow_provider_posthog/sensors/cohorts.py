@@ -37,6 +37,7 @@ class PostHogCohortCalculatedSensor(PostHogSensor):
 
     check: ClassVar[str] = "cohort_calculated"
     unmet: ClassVar[str] = "was not calculated"
+    met: ClassVar[str] = "was calculated"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "cohort_id", "newer_than")
 
     def __init__(
@@ -70,10 +71,10 @@ class PostHogCohortCalculatedSensor(PostHogSensor):
         return {"cohort_id": number_of("cohort_id", self.cohort_id), "newer_than": self._newer_than()}
 
     def _newer_than(self) -> str | None:
-        given = self.newer_than
-        if given is None or given == "":
+        newer_than = self.newer_than
+        if newer_than is None or newer_than == "":
             return None
-        return instant_of("newer_than", given).isoformat()
+        return instant_of("newer_than", newer_than).isoformat()
 
 
 def number_of(field: str, value: object) -> int:

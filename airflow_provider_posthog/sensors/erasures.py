@@ -33,7 +33,7 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
     :param audit_path: the folder of certificates, in object storage.
     :param within: how long before they are due; seconds or a timedelta.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param posthog_conn_id: the connection whose ``audit_salt`` the ledger's seals are checked with.
+    :param posthog_conn_id: the connection whose ``audit_secret`` the ledger's seals are checked with.
     :param kwargs: as Airflow's ``BaseSensorOperator``; by default it looks once an hour, in ``reschedule`` mode.
     :returns: the requests, the first due first: ``request_id``, ``ticket``, ``due_at`` (a day, or null if unknown),
         ``days_left`` (negative if overdue). No personal data.

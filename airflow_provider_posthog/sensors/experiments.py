@@ -35,6 +35,7 @@ class PostHogExperimentResultSensor(PostHogSensor):
 
     check: ClassVar[str] = "experiment_result"
     unmet: ClassVar[str] = "has no significant result"
+    met: ClassVar[str] = "has a significant result"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "experiment_id", "metric", "variant")
 
     def __init__(

@@ -34,6 +34,10 @@ class PostHogExportSensor(PostHogWaitingSensor):
     export (unknown, expired, or made with another user's key: PostHog answers all three with 404). Servers before 2025
     never report a failure; there ``timeout`` ends the wait.
 
+    .. code-block:: python
+
+        PostHogExportSensor(task_id="made", export_id="{{ params.export_id }}", deferrable=True)
+
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` returned.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`: ``posthog_conn_id``,
         ``project_id``, ``deferrable``, ``failure_grace``, ``max_poll_failures``; and as Airflow's
@@ -44,6 +48,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
 
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "export_id")
     unmet: ClassVar[str] = "has no file"
+    met: ClassVar[str] = "has a file"
     last_look: ClassVar[float] = jobs.LAST_LOOK
 
     def __init__(

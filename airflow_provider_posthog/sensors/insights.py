@@ -17,6 +17,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogSettingsError,
     PostHogTransportError,
+    clean,
 )
 from airflow_provider_posthog.tasks import insight_gate
 from airflow_provider_posthog.tasks.arguments import WaitingSensorArguments
@@ -114,6 +115,10 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
     A failed calculation is not fresh, even if PostHog gives it a new ``last_refresh``. Something else has to calculate
     the insight: ``PostHogRefreshInsightOperator`` in another DAG, PostHog's own schedule, or somebody who opens it.
 
+    .. code-block:: python
+
+        PostHogInsightFreshSensor(task_id="fresh", insight="AbCd1234", fresher_than="{{ ts }}", deferrable=True)
+
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param fresher_than: the time: a ``datetime``, or ISO text (in UTC if it has no offset). By default the end of the
         run's data interval; for runs without one their logical date, else the time at which the run started.
@@ -128,6 +133,7 @@ class PostHogInsightFreshSensor(PostHogInsightSensor):
 
     check: ClassVar[str] = "insight_fresh"
     unmet: ClassVar[str] = "is not fresh"
+    met: ClassVar[str] = "is fresh"
     template_fields: Sequence[str] = (*PostHogInsightSensor.template_fields, "fresher_than")
 
     def __init__(
@@ -186,6 +192,7 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
 
     check: ClassVar[str] = "insight_threshold"
     unmet: ClassVar[str] = "does not meet the condition"
+    met: ClassVar[str] = "meets the condition"
     template_fields: Sequence[str] = (*PostHogInsightSensor.template_fields, *insight_gate.FIELDS, "operator", "value")
 
     def __init__(
@@ -211,6 +218,17 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
         if self.refresh != "force_cache":
             more["query_id"] = insight_gate.name_of(context, looked_at["insight"], looked_at["from_dashboard"])
         return {**looked_at, **compared, **more}
+
+    def _condition(self) -> str:
+        return f" {self.condition}" if self.condition is not None else f" {self.operator} {self.value}"
+
+    def _unmet(self) -> str:
+        return super()._unmet() + self._condition()
+
+    def _is_met(self, facts: Mapping[str, Any]) -> str:
+        date = f" of {facts['date']}" if facts.get("date") else ""
+        number = f"{clean(str(facts.get('name') or ''))!r}{date}: {facts.get('value')}"
+        return f"{super()._is_met(facts)}{self._condition()} ({number})"
 
     def _compared(self) -> dict[str, Any]:
         if (self.condition is None) == (self.operator is None):

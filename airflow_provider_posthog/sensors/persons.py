@@ -62,6 +62,10 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     tasks have begun a certificate, it is continued and closed. Every look runs in a worker; with ``deferrable`` the
     triggerer waits in between.
 
+    .. code-block:: python
+
+        PostHogPersonsErasedSensor(task_id="erased", request=delete.output, deferrable=True)
+
     :param request: what ``PostHogDeletePersonsOperator`` returned; or person UUIDs: then only what carries the UUID can
         be checked, and there must be a sign that they were deleted. As nothing is kept about these between two pokes,
         one poke makes both looks, up to a minute apart.
@@ -91,6 +95,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     """
 
     unmet: ClassVar[str] = "is not proved"
+    met: ClassVar[str] = "is proved: nothing of these persons can be read any more"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "request", "object_storage_conn_id")
 
     def __init__(
@@ -193,7 +198,9 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         likely = None if is_second or since is None else since - _LATE
         report = verify(self.client, work.persons(), asked, likely)
         if likely is not None and self._is_done(report):
-            report = verify(self.client, work.persons(), asked)
+            # What was just seen to be gone of everybody need not be asked for again before the second look.
+            gone = report.is_verified and asked.options.leaves_nothing
+            report = verify(self.client, work.persons(), asked, only_events=gone)
         self._check_count(report)
         finding = self._finding(report, work.header().verify_by)
         warn_of_deadline(certificate, self.request, report.now, self.log)
@@ -304,10 +311,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
         read = self.client.bytes_read - self._read
-        self.log.info(
-            "%s: %s %s of events was looked at; ClickHouse read %s bytes for it",
-            self.subject(),
-            self._text,
+        self.log.debug(  # what was found, is said by whoever waits, if it is news
+            "%s of events was looked at; ClickHouse read %s bytes for it",
             "The whole history" if report.is_proof else "The likely part",
             f"{read:,}" if read else "an unknown number of",
         )
@@ -367,7 +372,8 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
 
         return Progress(work.fs, f"{work.path}.progress", request_id)
 
-    def _failed(self, how: str, reason: str) -> PostHogErasureError:
+    def _failed(self, how: str, reason: str, *, lasting: bool = False) -> PostHogErasureError:
+        del lasting  # a look of another day may see what is not there any more
         text = f"{self.subject()} {how}: {reason}"
         request_id = self.request.get("request_id") if isinstance(self.request, Mapping) else None
         return PostHogErasureError(text, job_id=request_id, states=self._states)

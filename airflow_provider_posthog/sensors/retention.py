@@ -42,6 +42,7 @@ class PostHogRetentionSensor(PostHogSensor):
 
     check: ClassVar[str] = "events_expiring"
     unmet: ClassVar[str] = "are not about to be hidden"
+    met: ClassVar[str] = "will be hidden soon"
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "before")
 
     def __init__(
@@ -81,8 +82,8 @@ class PostHogRetentionSensor(PostHogSensor):
         return {"project_id": settings.project_id, "before": before, "within": self.within.total_seconds()}
 
     def _before(self) -> datetime:
-        given = self.before
-        at = moment(given) if isinstance(given, str) else given
+        before = self.before
+        at = moment(before) if isinstance(before, str) else before
         if not isinstance(at, datetime):
             raise PostHogSettingsError("before", "is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'.")
         if at.tzinfo is None:

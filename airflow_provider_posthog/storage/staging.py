@@ -167,8 +167,8 @@ class Staging:
         """
         with self._lock:
             before = self._state
-            kept = {**before["note"], **note}
-            known = {name: value for name, value in kept.items() if value is not None}
+            merged = {**before["note"], **note}
+            known = {name: value for name, value in merged.items() if value is not None}
             self._state = {**before, "files": [*before["files"], *files], "note": known}
             try:
                 self._save()

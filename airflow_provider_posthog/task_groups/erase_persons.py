@@ -30,13 +30,30 @@ Table = Mapping[str, Any]
 #: Is given what the delete task returns, and makes a task.
 MakeTask = Callable[[Any, Any], Any]
 
-_BODY = (
-    "{% set persons = ti.xcom_pull(task_ids='RESOLVE') %}"
-    "{{ persons.persons }} persons, {{ persons.events }} events, {{ persons.recordings }} recordings. "
-    "{{ persons.others }} distinct ids belong to the same persons without having been asked for; "
-    "{{ persons.not_found.count }} identifiers lead to nobody. What is deleted cannot be brought back. "
-    "Received: {{ persons.received_at or 'not known' }}; due: {{ persons.due_at }}."
-)
+#: What somebody decides by, as Markdown.
+_BODY = """\
+{% set resolved = ti.xcom_pull(task_ids='RESOLVE') %}\
+{% macro count(number, noun) %}{{ number }} {{ noun }}{{ '' if number == 1 else 's' }}{% endmacro %}\
+**What is deleted cannot be brought back.**
+
+- PostHog: project {{ resolved.project_id }} on {{ resolved.host }}\
+ ([its persons]({{ resolved.host }}/project/{{ resolved.project_id }}/persons))
+- Deleted there: {{ count(resolved.persons, 'person') }}, {{ count(resolved.events, 'event') }},\
+ {{ count(resolved.recordings, 'recording') }}
+- Their distinct ids: {{ resolved.distinct_ids }}{% if resolved.others %}, of which {{ resolved.others }}\
+ {{ 'was' if resolved.others == 1 else 'were' }} not asked for, and\
+ {{ 'belongs' if resolved.others == 1 else 'belong' }} to the same persons{% endif %}
+
+- Identifiers that lead to nobody: {{ resolved.not_found.count }}\
+{% if resolved.not_found.places %} ({{ resolved.not_found.places[:10] | join(', ') }}){% endif %}
+
+{% if resolved.future_events %}- Dated in the future, and left by PostHog: {{ count(resolved.future_events, 'event') }}
+{% endif %}\
+{% if resolved.personless %}- Without a profile, and so not deleted: {{ resolved.personless }}
+{% endif %}\
+MORE\
+- Received: {{ resolved.received_at or 'not known' }}; due: {{ resolved.due_at or 'not known' }}
+"""
 _WAYS = ("identifiers_path", "distinct_ids", "emails", "uuids", "properties", "query")
 
 
@@ -80,14 +97,14 @@ def erase_persons(group_id: str = "erase_persons", **options: Unpack[ErasureOpti
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Erasure:
-    """What :func:`erase_persons` is told.
+    """The arguments of :func:`erase_persons`.
 
     :param work_path: the work file, which holds personal data until the end; one for each run, such as
         ``s3://private/erasures/{{ run_id }}.jsonl``.
     :param identifiers_path: a file with whom to erase: CSV or JSON lines with ``distinct_id``, ``email``, ``uuid``. May
         be what a task returns. Other ways to name persons go into ``resolve_options``.
-    :param audit_path: the folder of certificates; needs the connection's ``audit_salt``.
-    :param ticket: what the request is called where it was made, such as ``DSR-42``.
+    :param audit_path: the folder of certificates; needs the connection's ``audit_secret``.
+    :param ticket: the request's own reference, such as ``DSR-42``.
     :param approval: ``hitl``: Airflow's ``ApprovalOperator`` asks a person (Airflow 3.1 and newer); ``params``: the
         run's parameter ``approval_param`` has to be true. By default the first where Airflow has it.
     :param approval_param: the run's parameter, for ``params``.
@@ -153,7 +170,7 @@ class Erasure:
 
     @property
     def _left(self) -> list[str]:
-        """Say what the deletion is told to leave, and the search not to look for."""
+        """Say what the deletion has to leave, and the search not to look for."""
         return left_on_purpose({"verify_by": self.resolve_options.get("verify_by"), **self.delete_options})
 
     @property
@@ -186,11 +203,19 @@ class Erasure:
             return PostHogErasureGateOperator(**given, persons=resolved, param=self.approval_param, left=self._left)
         given |= {
             "subject": f"Erase persons from PostHog{f' ({self.ticket})' if self.ticket else ''}?",
-            "body": "".join(f"Left on purpose: {one}. " for one in self._left)
-            + _BODY.replace("RESOLVE", resolve.task_id),
+            "body": _BODY.replace("RESOLVE", resolve.task_id).replace("MORE", self._more()),
             "fail_on_reject": True,  # a request that was not carried out is not a green run
         }
         return operator(**{**given, **self.approval_options})
+
+    def _more(self) -> str:
+        """Return the lines on what is deleted beside PostHog, and on what stays."""
+        tables = [f"`{one['table']}` ({one['sql_conn_id']})" for one in self.warehouse if isinstance(one, Mapping)]
+        lines = [f"Their rows are deleted, too, in {', '.join(tables)}"] if tables else []
+        others = len(self.warehouse) - len(tables)
+        lines += [f"{others} more {'step deletes' if others == 1 else 'steps delete'} elsewhere"] if others else []
+        lines += [f"Left on purpose: {one}" for one in self._left]
+        return "".join(f"- {line}\n" for line in lines)
 
     def _delete(self, resolved: Any, approval: Any) -> tuple[BaseOperator, BaseOperator]:  # noqa: ANN401 - an XComArg, as below
         options = {**self._common, "max_persons": self.max_persons, "approval": approval, **self.delete_options}

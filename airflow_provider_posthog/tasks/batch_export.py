@@ -72,7 +72,7 @@ def describe(interval: Interval) -> str:
 
 
 def summary(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a task hands on of a run.
+    """Return what a task returns about a run.
 
     :param run: PostHog's run.
     """

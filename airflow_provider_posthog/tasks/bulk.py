@@ -50,25 +50,25 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
 
     :param start: from when, as a time with an offset or ISO text; default: the run's data interval.
     :param end: until when; not in the future.
-    :param max_in_flight: how many windows are read side by side, from 1 to 32; default: the connection's, which is 3,
-        as PostHog runs three queries of a project at once.
-    :param page_rows: the most rows of a window, up to 49,999; fewer are asked for where rows are long or slow.
-    :param settle: how long rows take until queries see them; what is younger is waited for. A timedelta.
-    :param look_back: read again what is up to so long before ``start``, for what came late or has changed; default: a
-        day of sessions, which are open that long at the most, else nothing. A timedelta.
-    :param verify_back: count again the intervals up to so long before ``start``, each as long as this one, and read
-        again those in which PostHog has another number of rows now: what PostHog's queries saw later than ``settle``.
-        A timedelta.
+    :param max_in_flight: how many windows are read at once, from 1 to 32; default: the connection's, which is 3, as
+        PostHog runs three queries of a project at once.
+    :param page_rows: the most rows of a window, up to 49,999; fewer if rows are long or slow.
+    :param settle: how long rows take until queries see them; the task waits for younger ones. A timedelta.
+    :param look_back: read again this much time before ``start``, for rows that came late or changed; default: a day for
+        sessions, which stay open that long at the most, else nothing. A timedelta.
+    :param verify_back: count the earlier intervals of this much time before ``start`` again, each as long as this one,
+        and reload those in which PostHog now has another number of rows: rows that queries saw later than ``settle``. A
+        timedelta.
     :param scan_back: of events by ``created_at``: leave out those that happened more than this before the interval,
-        such as ``timedelta(days=7)``. PostHog then has to look at these days only, not at all of its history. What is
-        left out is counted in the interval that ends a day (UTC), and said. A timedelta; default: nothing is left out.
+        such as ``timedelta(days=7)``. PostHog then scans only these days instead of its whole history. The interval
+        that ends a day (UTC) counts and logs what was left out. A timedelta; default: nothing is left out.
     :param complete_after: of sessions: only those whose last event is older than this at the interval's end, such as
-        ``timedelta(hours=1)``; the others are read by a later run, as each looks back a day and so much more.
-    :param on_retention: what to do if PostHog hides a part of the interval's events, as they are older than the
-        project's retention: ``fail`` before anything is changed, ``warn`` and go on with what is left, or ``ignore``.
-        Needs ``project:read``; without it, that is said and the task goes on (docs: *retention.md*).
+        ``timedelta(hours=1)``; a later run reads the others, as each looks back a day and this much more.
+    :param on_retention: what to do if PostHog hides a part of the interval's events, because they are older than the
+        project's retention: ``fail`` before anything changes, ``warn`` and continue with the rest, or ``ignore``. Needs
+        ``project:read``; without that scope the task logs it and continues (docs: *retention.md*).
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.suppressing.SuppressingMixin`: ``suppress_path``,
-        ``suppressed``, ``suppress_conn_id``; and as
+        ``suppressed``, ``suppress_object_storage_conn_id``; and as
         :class:`~airflow_provider_posthog.tasks.deferring.DeferringOperator`: ``deferrable``.
     """
 
@@ -79,7 +79,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         "on_retention",
         "suppress_path",
         "suppressed",
-        "suppress_conn_id",
+        "suppress_object_storage_conn_id",
     )
 
     def __init__(
@@ -206,19 +206,19 @@ class ReadingOperator(IntervalOperator):
 
     :param source: ``events``, ``persons``, ``sessions``, ``groups``, ``person_distinct_ids``, ``cohort_members``,
         ``session_replays`` or ``feature_flag_calls``.
-    :param query: a HogQL query in its place, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
-    :param key: of a query: the column, or columns, that tell its rows apart.
+    :param query: a HogQL query instead, such as ``SELECT * FROM my_warehouse_table``; needs ``key``.
+    :param key: for a query: the column, or columns, that tell its rows apart.
     :param columns: names, or HogQL by name (``{"browser": "properties.$browser"}``); default: those of the table.
     :param events: only events of this name, or these names.
     :param exclude_events: all events but those of this name, or these names.
-    :param cohort_id: of ``cohort_members``: the cohort's number, for its members only.
+    :param cohort_id: for ``cohort_members``: the cohort's number, for its members only.
     :param where: a HogQL condition.
     :param values: what the placeholders of ``where`` or of a query stand for.
-    :param time_column: the time by which rows belong to the interval. Of events ``created_at`` (default), when
-        PostHog took them in, so late ones are in later intervals, or ``timestamp``, when they happened. Of persons
-        ``created_at``, for those that were created in the interval; without it (default) all there are. (A person's
-        ``created_at`` is the time of its first event, so those that come late are in no interval that is read.) Of a
-        query one of its columns; without it all rows are read.
+    :param time_column: the time by which rows belong to the interval. For events ``created_at`` (default), when PostHog
+        received them, so late ones are in later intervals, or ``timestamp``, when they happened. For persons
+        ``created_at``, for those that were created in the interval; without it (default) all persons. (A person's
+        ``created_at`` is the time of its first event, so no interval contains those that arrive late.) For a query one
+        of its columns; without it all rows are read.
     :param kwargs: as :class:`IntervalOperator`.
     """
 
@@ -274,11 +274,11 @@ class ReadingOperator(IntervalOperator):
         self.check_reading()
         if self.values is not None and not isinstance(self.values, Mapping):
             raise PostHogSettingsError("values", "is not a mapping.", "Write a dictionary: {'name': value}.")
-        asked = (
+        fields = (
             "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column", "scan_back",
             "complete_after",
         )  # fmt: skip
-        given = {field: getattr(self, field) for field in asked}
+        given = {field: getattr(self, field) for field in fields}
         return source_of(self.source, self.query, name, **{**given, "time_column": self.time_column or None, **instead})
 
 

@@ -63,12 +63,12 @@ class Certificate:
         self._retention = {"retention": dict(retention)}
 
     def requested(
-        self, work: WorkFile, asked: Iterable[Identifier], missing: Iterable[Identifier], deadline: Deadline
+        self, work: WorkFile, identifiers: Iterable[Identifier], missing: Iterable[Identifier], deadline: Deadline
     ) -> None:
         """Tell who was found, with all identifiers and what there was of them.
 
         :param work: the work file.
-        :param asked: what was asked for.
+        :param identifiers: what was asked for.
         :param missing: what of it leads to nobody.
         :param deadline: until when it has to be answered.
         """
@@ -77,7 +77,7 @@ class Certificate:
             "requested",
             map(before, work.persons()),
             server_at=work.header().resolved_at,
-            identifiers=pairs(asked),
+            identifiers=pairs(identifiers),
             not_found=pairs(missing),
             server=self._server,
             before=sums(totals),
@@ -218,7 +218,7 @@ class Certificate:
         self.leave(self._open().close("NOT_VERIFIED", states=states, server_at=at, **facts))
 
     def recorded_states(self) -> dict[str, str]:
-        """Return the last state that was told of each person, by the HMAC of the UUID."""
+        """Return the last recorded state of each person, by the HMAC of the UUID."""
         from airflow_provider_posthog.audit.verify import Story
 
         story = Story()

@@ -18,6 +18,7 @@ from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
 from airflow_provider_posthog.tasks.result_file import Output
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -172,7 +173,9 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         if self.combined_path is not None:
             summary["combined"] = self._write_combined(Identity.of(context))
         tell_outlets(context, self.outlets, summary)
-        self.log.info("Dashboard %s is fresh: %s insights", facts["dashboard_id"], len(done))
+        self.concludes(
+            "Dashboard %s is fresh: %s. %s", facts["dashboard_id"], counted(len(done), "insight"), summary["url"]
+        )
         insights, dropped = fitted(done)
         return {**summary, "insights": insights, **({"left_out": dropped} if dropped else {})}
 

@@ -14,7 +14,7 @@ from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout
 
 @dataclass(frozen=True)
 class Deadline:
-    """The moment at which a task gives up what it waits for.
+    """The moment at which a task stops waiting.
 
     :param at: in seconds since 1970.
     :param limit: which of the task's limits it is: ``timeout`` or ``execution_timeout``.

@@ -1,4 +1,4 @@
-"""Waits of a transfer that hold no worker: until rows have settled, and when PostHog asks to wait long (429)."""
+"""Waits of a transfer that occupy no worker: until rows have settled, and when PostHog asks to wait long (429)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Which of the jobs that earlier tries of a task have started it goes on with.
+"""Which of the jobs that earlier tries of a task started it continues with.
 
-A job that has used up its time is not waited for a second time: PostHog has exports that hang for ever while a new one
-works.
+A job that has used up its time is not waited for again: some of PostHog's exports hang for ever, while a new one works.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
 class Earlier:
     """What earlier tries have left.
 
-    :param job: the job to go on with; ``None`` if there is none.
+    :param job: the job to continue with; ``None`` if there is none.
     :param superseded: jobs that still run although their time is up: another one is to be started in their place.
     :param ids: all jobs of theirs that were looked at.
     """
@@ -36,7 +35,7 @@ def choose(
     kind: str,
     say: Callable[..., object],
 ) -> Earlier:
-    """Choose the job that a try goes on with: one that runs and has time left, or one that has ended well.
+    """Choose the job that a try continues with: one that is running and has time left, or one that succeeded.
 
     :param jobs: the jobs, newest first; a job may come twice. Read only as far as need be.
     :param identity: the task's.

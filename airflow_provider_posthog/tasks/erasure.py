@@ -16,6 +16,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -55,7 +56,7 @@ class Resolution:
 
 
 class PeopleOperator(PostHogOperator):
-    """What tasks about persons and groups share: what they ask is shown nowhere, as arguments may be personal data.
+    """What tasks about persons and groups share: their arguments may be personal data, and are shown nowhere.
 
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
@@ -94,11 +95,11 @@ class PostHogErasureOperator(PeopleOperator):
     :param work_path: the work file, as an ``ObjectStoragePath`` or text such as
         ``s3://private/erasures/{{ run_id }}.jsonl``.
     :param object_storage_conn_id: Airflow's connection for the object storage.
-    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_salt``. Tasks hand
-        it on, so that it has to be written once.
-    :param ticket: what the request is called where it was made, such as ``DSR-42``; no name and no e-mail address.
-    :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, where its address has
-        changed since an earlier task: tasks refuse to go on at another PostHog than the one that was asked before.
+    :param audit_path: the folder of certificates, in object storage; needs the connection's ``audit_secret``. Tasks
+        pass it on, so you write it once.
+    :param ticket: the request's own reference, such as ``DSR-42``; no name and no e-mail address.
+    :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, if its address has
+        changed since an earlier task: tasks refuse to continue at another PostHog than before.
     :param posthog_conn_id: the connection to PostHog.
     :param project_id: the project's number, in place of the connection's.
     """
@@ -132,7 +133,7 @@ class PostHogErasureOperator(PeopleOperator):
 
     @property
     def own(self) -> Handover:
-        """Where this task itself was told to keep the files of a request."""
+        """Where this task's own arguments put the files of a request."""
         return Handover(self.work_path, self.object_storage_conn_id, self.audit_path, self.ticket)
 
     @property
@@ -143,7 +144,7 @@ class PostHogErasureOperator(PeopleOperator):
         return Project.of(self.hook.settings(), self.moved_from)
 
     def check_project(self, earlier: Mapping[str, Any], field: str) -> None:
-        """Refuse to go on with what was done at another PostHog.
+        """Refuse to continue what was begun at another PostHog.
 
         :param earlier: what an earlier task returned, or the header of its work file.
         :param field: the argument that it came in, for the error.
@@ -286,16 +287,16 @@ class PostHogErasureOperator(PeopleOperator):
 
     def _tell(self, search: Search) -> None:
         totals = search.totals
-        self.log.info(
-            "Found %d persons, and %d without a profile: %d events, %d recordings; %d distinct ids, %d of them merged "
-            "with those asked for; %d identifiers lead to nobody",
-            totals.profiles,
-            totals.personless,
-            totals.events,
-            totals.recordings,
-            totals.distinct_ids,
-            totals.others,
-            search.not_found.as_json()["count"],
+        lost = search.not_found.as_json()["count"]
+        self.concludes(
+            "Found %s%s, with %s, %s and %s%s%s",
+            counted(totals.profiles, "person"),
+            f", and {totals.personless:,} without a profile" if totals.personless else "",
+            counted(totals.distinct_ids, "distinct id"),
+            counted(totals.events, "event"),
+            counted(totals.recordings, "recording"),
+            f". {totals.others:,} of the distinct ids were merged with those asked for" if totals.others else "",
+            f". {counted(lost, 'identifier')} {'leads' if lost == 1 else 'lead'} to nobody" if lost else "",
         )
         if totals.future_events:
             self.log.warning("%d events are dated in the future: PostHog's deletion leaves them", totals.future_events)

@@ -1,4 +1,4 @@
-"""What the tasks share that erase the same persons outside PostHog: whose rows are to go, and which column says so."""
+"""What the tasks share that erase the same persons outside PostHog: whose rows to delete, and which column says so."""
 
 from __future__ import annotations
 
@@ -50,14 +50,15 @@ class EraseElsewhereOperator(PostHogErasureOperator):
     """Erases the persons of an erasure outside PostHog. Subclasses say where.
 
     :param request: what ``PostHogDeletePersonsOperator`` returned (``PostHogResolvePersonsOperator``'s will do).
-    :param proof: what ``PostHogPersonsErasedSensor`` returned; then the rows of those go who are ``VERIFIED``, and both
-        numbers are told, also where it is ``PARTIAL``. Without it everybody's of the work file do.
+    :param proof: what ``PostHogPersonsErasedSensor`` returned; then only rows of persons who are ``VERIFIED`` are
+        deleted, even if the proof is ``PARTIAL``, and both numbers are reported. Without it the rows of everybody in
+        the work file are.
     :param distinct_id_column: the column with distinct ids; compared as it is written.
     :param person_id_column: the column with person UUIDs, as text or ``uuid``. Rows under the UUID that a person had
-        before it was merged go, too. In a table of events it is not enough, as an event may carry any UUID.
+        before a merge are deleted too. For a table of events this column is not enough, as an event may carry any UUID.
     :param email_column: a column with e-mail addresses, compared in any case. Needs ``identifiers_path``.
     :param identifiers_path: the file of the request, as ``PostHogResolvePersonsOperator`` takes it, for its addresses;
-        the work file has none. Those of distinct ids that are addresses are looked for as well.
+        the work file has none. Distinct ids that are addresses are also searched.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     """
 

@@ -9,6 +9,7 @@ from airflow_provider_posthog.compat import AirflowSkipException, ObjectStorageP
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import ErasureArguments, PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.telling import counted, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -52,7 +53,7 @@ class ErasureEndOperator(PostHogErasureOperator):
         :raises AirflowSkipException: if there is none.
         """
         if not isinstance(self.request, Mapping):
-            raise AirflowSkipException("There is no erasure to end: the task before it handed on nothing.")
+            raise AirflowSkipException("There is no erasure to end: the task before it returned nothing.")
         return self.handed_over(self.request, "request")
 
     def refuse_what_has_begun(self, handover: Handover, work: WorkFile) -> None:
@@ -75,6 +76,12 @@ class ErasureEndOperator(PostHogErasureOperator):
         :param certificate: its certificate.
         :param state: how it has ended.
         """
+        place = shown(handover.as_json()["audit_path"])
+        folder = f"; certificate: {place.rstrip('/')}/{handover.request_id}" if place else ""
+        files = counted(1 + len(self.also_remove), "file")
+        about = f" ({handover.ticket})" if getattr(handover, "ticket", None) else ""
+        told = handover.request_id, about, state.replace("_", " "), files, folder
+        self.concludes("Erasure %s%s is closed: %s. Removed %s with identifiers%s", *told)
         return {
             "request_id": handover.request_id,
             "state": state,
@@ -96,4 +103,3 @@ class ErasureEndOperator(PostHogErasureOperator):
         for path in [handover.storage(each, "also_remove", conn_id) for each in self.also_remove]:
             if path.fs.exists(path.path):
                 path.fs.rm_file(path.path)
-        self.log.info("Removed the work file and %d other files with identifiers", len(self.also_remove))

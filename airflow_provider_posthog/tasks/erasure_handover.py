@@ -40,10 +40,10 @@ class Handover:
     due: Mapping[str, Any] = field(default_factory=lambda: _NO_DEADLINE)
 
     def of(self, earlier: Mapping[str, Any]) -> Handover:
-        """Take over what an earlier task returned; what this task was told itself comes first.
+        """Take over what an earlier task returned; this task's own arguments come first.
 
         :param earlier: what that task returned.
-        :raises PostHogSettingsError: if this task was told another work file than that of the request.
+        :raises PostHogSettingsError: if this task's own work file is not that of the request.
         """
         path = earlier.get("work_path")
         if self.work_path is not None and str(self.work_path) != str(path):

@@ -37,7 +37,7 @@ _LONGEST_TURN = 6.0
 
 
 class FileDownloadJobOperator(PostHogJobOperator):
-    """Starts file downloads one after another. Nothing of ours fits into one, so its id is kept beside the files.
+    """Starts file downloads one after another. One cannot carry an idempotency key, so its id is kept beside the files.
 
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     """
@@ -86,7 +86,7 @@ class FileDownloadJobOperator(PostHogJobOperator):
             except PostHogAPIError as error:
                 if error.status < 500:  # refused, so that nothing was started
                     staging.record(asked=None)
-                # A project that does not exist, or is another's, is told of by the same status.
+                # A project that does not exist, or is another's, gets the same status.
                 if error.status == 404 and "project" not in (error.detail or "").lower():
                     raise _no_file_downloads() from error
                 if error.code != file_downloads.NO_SLOT:

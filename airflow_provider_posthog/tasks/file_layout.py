@@ -65,8 +65,8 @@ class FilesOperator(ReadingOperator):
     :param partition_time: the column that days and hours are taken from; default: ``time_column``.
     :param partition_zone: the time zone of these days and hours; default: UTC.
     :param json_columns: columns of JSON text that JSON lines hold as JSON, not as text.
-    :param max_file_bytes: about how large a file may be.
-    :param max_file_rows: about how many rows a file may have.
+    :param max_file_bytes: roughly how large a file may be.
+    :param max_file_rows: roughly how many rows a file may have.
     :param row_group_rows: how many rows a row group of Parquet has, such as 1,000,000 for Athena and Spark; up to 256
         MiB of rows wait in memory for that. Default: 50,000, or 16 MiB.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.bulk.ReadingOperator`.

@@ -1,4 +1,4 @@
-"""A job and whose it is: the marker that lets a later try find what an earlier one started."""
+"""A job and whose it is: the idempotency key by which a later try finds what an earlier one started."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 from airflow_provider_posthog.compat import deployment, iteration_of, reschedules_of
 
 #: Seconds by which PostHog's clock may be behind ours.
-_CLOCKS_DIFFER = 60.0
+CLOCKS_DIFFER = 60.0
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A job's marker: written into the job on PostHog, read back by later tries.
+    """A job's idempotency key: written into the job on PostHog, read back by later tries.
 
     :param owner: stands for deployment, dag, run, task and map index, and in a loop of Airflow 3.4 for the iteration.
     :param clearing: tells the tries before a user's "clear" from those after it.
     :param request: stands for what was asked for.
-    :param submission: tells one submission from another of the same request, such as that of a try before.
+    :param submission: tells one submission from another of the same request, such as that of an earlier try.
     """
 
     owner: str
@@ -51,10 +51,10 @@ class Identity:
     """Which task instance this is, and which of its tries.
 
     :param owner: as a marker's; random outside the task runner.
-    :param clearing: how many tries lay before the user's last "clear".
+    :param clearing: how many tries there were before the user's last "clear".
     :param try_number: the try, from 1.
     :param since: when the run began, in seconds since 1970; 0 if that is not known.
-    :param reschedules: how often the task was rescheduled, which leaves the try number as it is.
+    :param reschedules: how often the task was rescheduled, which does not change the try number.
     """
 
     owner: str
@@ -143,7 +143,7 @@ class Identity:
         """
         marker = Marker.parse(job.marker)
         same = marker is not None and (marker.owner, marker.clearing) == (self.owner, self.clearing)
-        return same and job.submitted_at >= self.since - _CLOCKS_DIFFER
+        return same and job.submitted_at >= self.since - CLOCKS_DIFFER
 
 
 @dataclass(frozen=True)
@@ -163,19 +163,19 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """Return what is kept of it."""
-        kept = asdict(self)
-        del kept["facts"]
-        return kept
+        stored = asdict(self)
+        del stored["facts"]
+        return stored
 
     @classmethod
-    def from_json(cls, kept: object) -> Job | None:
+    def from_json(cls, stored: object) -> Job | None:
         """Read what was kept; ``None`` if it is not a job.
 
-        :param kept: the stored value.
+        :param stored: the stored value.
         """
-        if not isinstance(kept, Mapping) or not kept.get("id"):
+        if not isinstance(stored, Mapping) or not stored.get("id"):
             return None
-        return cls(str(kept["id"]), str(kept.get("marker", "")), float(kept.get("submitted_at", 0.0)))
+        return cls(str(stored["id"]), str(stored.get("marker", "")), float(stored.get("submitted_at", 0.0)))
 
 
 def _digest(value: object, length: int) -> str:

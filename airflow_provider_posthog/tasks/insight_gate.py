@@ -65,10 +65,10 @@ class InsightGateTask(BaseOperator):
     :param cohort: which row of a retention, by its date; default the newest whose period is over.
     :param row: which row of an SQL insight, from 0.
     :param column: which column of an SQL insight: its number, from 0, or its name.
-    :param fresher_than: a ``datetime``, or ISO text (in UTC if it has no offset): what was calculated before says
-        nothing. SQL and totals do not show their age, and need it where others calculate them.
+    :param fresher_than: a ``datetime``, or ISO text (in UTC if it has no offset): older results do not count. SQL and
+        totals do not show their age, and need this if others calculate them.
     :param refresh: ``blocking`` (calculate if the number is old), ``force_blocking`` (calculate at each look), or
-        ``force_cache`` (never, such as behind a refresh).
+        ``force_cache`` (never, such as after a refresh).
     """
 
     def __init__(
@@ -135,7 +135,7 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
     :raises PostHogSettingsError: if an argument cannot be used.
     """
     condition = insight_conditions.parse(task.condition)
-    asked = arguments(task, condition=str(condition))
+    arguments_ = arguments(task, condition=str(condition))
     insight, dashboard = (
         insight_lookup.key_of(task.insight),
         insight_lookup.dashboard_of(task.insight, task.from_dashboard),
@@ -144,10 +144,10 @@ def gate(task: Any, context: Mapping[str, Any]) -> Gate:  # noqa: ANN401 - a tas
     return Gate(
         insight,
         condition,
-        Pick(asked["series"], **asked.get("pick", {})),
+        Pick(arguments_["series"], **arguments_.get("pick", {})),
         dashboard,
-        asked["refresh"],
-        fresher_than=moment(asked.get("fresher_than")),
+        arguments_["refresh"],
+        fresher_than=moment(arguments_.get("fresher_than")),
         query_id=identity.own_name(request),
         # What ended well then was not new enough, or it would have been enough for the look before.
         earlier=tuple(Earlier(name, same_life=False) for name, _ in identity.earlier(request)),

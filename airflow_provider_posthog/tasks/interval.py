@@ -1,4 +1,4 @@
-"""Which time a transfer covers, which folder it fills, and what its assets are told of it."""
+"""Which time a transfer covers, which folder it fills, and what its assets learn about it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER
 from airflow_provider_posthog.tasks.partition import key_of, partition_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
-#: How far, in seconds, a worker's clock may be behind the scheduler's, which starts runs when their interval is over.
-_CLOCKS_DIFFER = 60.0
 _MOMENTS = ("logical_date", "run_after", "start_date")
 
 
@@ -40,7 +40,7 @@ def interval_of(
             "on.)",
         )
     left = edges[1].timestamp() - time.time()
-    if left > _CLOCKS_DIFFER:
+    if left > CLOCKS_DIFFER:
         raise PostHogSettingsError(
             "end", f"{edges[1]:%Y-%m-%d %H:%M} UTC is in the future.", "Run the task when the interval is over."
         )
@@ -88,13 +88,18 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
     value: Any = context.get(f"data_interval_{name}") if given is None or given == "" else given
     if isinstance(value, str):
         try:
-            value = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+            value = read_iso(value)
         except ValueError:
             raise PostHogSettingsError(
                 name, f"{value[:60]!r} is not a time.", "Write ISO 8601, such as '2026-11-01T00:00:00Z'."
             ) from None
     if value is None:
-        raise PostHogSettingsError(name, "is not given, and the run has no data interval.", f"Write {name}=... .")
+        raise PostHogSettingsError(
+            name,
+            "is not given, and the run has no data interval.",
+            f"Write {name}='2026-11-01T00:00:00Z' or a template, or give the DAG a schedule with intervals, such as "
+            'CronDataIntervalTimetable("@daily", timezone="UTC").',
+        )
     if not isinstance(value, datetime):
         raise PostHogSettingsError(
             name, f"is not a time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."

@@ -1,4 +1,4 @@
-"""Rows into PostHog as a task: sent, looked for until all of them are there, and told of."""
+"""Rows into PostHog as a task: sent, checked until all of them are there, and reported."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ _TRIGGERER_GONE = 3600.0
 
 
 class IntoPostHogOperator(PostHogOperator):
-    """Loads rows into PostHog, and succeeds when PostHog has shown each of them. Subclasses say where rows come from.
+    """Loads rows into PostHog, and succeeds once PostHog has shown each of them. Subclasses say where rows come from.
 
-    Each row is checked against what PostHog's capture refuses before anything of it is sent. Its event's uuid follows
-    from ``key`` and its time from ``timestamp``, so that a retry, or a second run, sends the same events, which
-    ClickHouse makes one of. PostHog answers for each event (``/i/v1/analytics/events``), and only those that it wants
-    again are sent again; servers without that get ``/batch/``. Either way PostHog is then asked for each uuid.
+    Each row is checked against the rules of PostHog's capture before it is sent. Its event's uuid follows from ``key``
+    and its time from ``timestamp``, so that a retry, or a second run, sends the same events, which ClickHouse merges.
+    PostHog answers for each event (``/i/v1/analytics/events``), and only those that it asks to retry are sent again;
+    servers without that endpoint get ``/batch/``. Either way PostHog is then queried for each uuid.
 
     :param kind: ``events``; ``persons``: their properties are set (``$set``); ``groups``: so are theirs
-        (``$groupidentify``); ``aliases`` and ``merges`` make one person of two ids, which nothing undoes.
+        (``$groupidentify``); ``aliases`` and ``merges`` make one person of two ids, which cannot be undone.
     :param event: the events' name.
-    :param event_column: the column with it, in place of ``event``.
+    :param event_column: the column with the events' names, instead of ``event``.
     :param distinct_id: the column with the distinct id; of groups, with the group's key.
-    :param timestamp: the column with the time, which has an offset; of other kinds than events by default the run's.
-    :param key: the columns that tell rows apart; of persons and groups by default the id.
-    :param properties: the columns that become properties; default: all others. A dictionary tells what of them is set:
+    :param timestamp: the column with the time, which has an offset; for other kinds than events the run's by default.
+    :param key: the columns that tell rows apart; for persons and groups the id by default.
+    :param properties: the columns that become properties; default: all others. A dictionary says how they are set:
         ``{"$set": [...], "$set_once": [...], "$unset": [...]}``; ``$unset`` has names of properties, not columns.
     :param group_type: of groups, such as ``company``.
     :param historical_migration: whether these are old events: PostHog takes them in beside those of today. It wants
@@ -71,8 +71,8 @@ class IntoPostHogOperator(PostHogOperator):
     :param events_per_second: how many are sent at the most; by default 2,000 of a migration, else as many as go.
     :param quiet_period: seconds (or a timedelta) after which PostHog is asked for the first time.
     :param poll_interval: seconds (or a timedelta) between two looks.
-    :param timeout: seconds (or a timedelta), after the quiet period, in which all have to be there. What is not is
-        sent once more, and has as long again.
+    :param timeout: seconds (or a timedelta), after the quiet period, in which all must be there. What is missing then
+        is sent once more, and has as long again.
     :param rejects_path: a file (JSON lines) in any storage that names each row that is not in PostHog: ``row``,
         ``uuid``, ``key`` and ``reason``. A storage's connection stands in it: ``s3://my_conn@bucket/rejects.jsonl``.
     :param rejects_table: a table that names them, in place of the file or beside it: ``rejected_at``, ``task``,
@@ -83,7 +83,7 @@ class IntoPostHogOperator(PostHogOperator):
     :param deferrable: wait in the triggerer.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``query:read``, and
         ``project:read`` if the connection has no ``project_token``.
-    :returns: ``rows`` (read), ``sent``, ``sent_before`` (by a try before), ``duplicates`` (rows that were the same as
+    :returns: ``rows`` (read), ``sent``, ``sent_before`` (by an earlier try), ``duplicates`` (rows that were the same as
         another), ``kept`` (shown by PostHog), ``warned``, ``rejected`` (by reason), ``resent``, ``rejects_path``,
         ``seconds``.
     :raises PostHogSettingsError: if an argument, or a column, is wrong; nothing was sent.
@@ -201,7 +201,7 @@ class IntoPostHogOperator(PostHogOperator):
         path = None if rejects.output is None else str(rejects.output.target)
         result |= {"rejects_path": path, "seconds": round(time.monotonic() - began, 3)}
         tell_outlets(context, self.outlets, result)
-        self.log.info("PostHog has shown all %s events of %s rows", f"{result['kept']:,}", f"{result['rows']:,}")
+        self.concludes("PostHog has shown all %s events of %s rows", f"{result['kept']:,}", f"{result['rows']:,}")
         return result
 
     def _recipe(self) -> Recipe:
@@ -248,14 +248,14 @@ class IntoPostHogOperator(PostHogOperator):
     def _ledger_path(self, identity: Identity, recipe: Recipe) -> Path:
         """Return where this machine notes what was sent: another for each task instance, clearing and request."""
         settings = self.hook.settings()
-        asked = {
+        request = {
             "host": settings.base_url,
             "project": settings.project_id,
             **asdict(recipe),
             **self.request(),
             "historical": self.historical_migration,
         }
-        digest = hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"airflow-provider-posthog-{os.getuid() if hasattr(os, 'getuid') else 0}"
         return folder / f"{identity.owner}-{identity.clearing}-{digest}.ledger"
 

@@ -1,4 +1,4 @@
-"""The life of a job on PostHog's side, the same for every operator that starts one.
+"""The life cycle of a job on PostHog, the same for every operator that starts one.
 
 submit -> keep its id -> show its link -> wait (in the worker, or deferred, or not at all) -> prove the end -> result.
 A retry takes the running job up again instead of starting a second one, unless the job has used up its time: then it
@@ -49,21 +49,21 @@ class JobArguments(RemoteWorkArguments, total=False):
 
 
 class PostHogJobOperator(JobStartOperator):
-    """Starts a job on PostHog and sees it through. Subclasses say which.
+    """Starts a job on PostHog and waits for its end. Subclasses say which.
 
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
-    :param wait_for_completion: wait until the job ended; otherwise hand on its id at once.
+    :param wait_for_completion: wait until the job has ended; otherwise return its id at once.
     :param deferrable: wait in the triggerer instead of in a worker.
     :param poll_interval: the longest wait between two polls: seconds, or a ``timedelta``; the first polls come sooner.
-    :param timeout: how long the job may take, from its submission: seconds, or a ``timedelta``; ``None`` for what
-        PostHog itself allows. A retry supersedes a job that still runs then: it cancels it where PostHog can, and
-        starts another.
+    :param timeout: how long the job may take, from its submission: seconds, or a ``timedelta``; ``None`` for as long as
+        PostHog itself allows. A retry replaces a job that is still running after that: it cancels it where PostHog can,
+        and starts another.
     :param durable: let a retry take up the job that an earlier try started.
     :param cancel_on_kill: cancel the job, where PostHog can, when the task is killed or runs out of time.
     :param max_poll_failures: how many polls may fail in a row.
-    :param failure_grace: how long a failure that PostHog may still mend by itself has to stand:
-        seconds, or a ``timedelta``.
+    :param failure_grace: how long a failure must last that PostHog may still mend by itself: seconds, or a
+        ``timedelta``.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class PostHogJobOperator(JobStartOperator):
 
     @abstractmethod
     def get_job_result(self, job: Job) -> dict[str, Any]:
-        """Return what the task hands on: JSON, small, without personal data.
+        """Return the task's result: JSON, small, without personal data.
 
         :param job: the job.
         """
@@ -166,13 +166,13 @@ class PostHogJobOperator(JobStartOperator):
         telling, began, seconds = Telling(), time.time(), 0.0
         with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:
             while True:
-                seen = self._look_after(seconds, job, deadline, wait)
-                step = watch.observe(seen, time.time())
+                observed = self._look_after(seconds, job, deadline, wait)
+                step = watch.observe(observed, time.time())
                 if isinstance(step, Ended):
                     return step
                 waited = time.time() - began
-                if telling.is_news(seen, waited):
-                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(seen), waited)
+                if telling.is_news(observed, waited):
+                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(observed), waited)
                 seconds = step.seconds
 
     def get_job_status(self, job_id: str) -> Verdict:
@@ -186,9 +186,9 @@ class PostHogJobOperator(JobStartOperator):
     def _look_after(self, seconds: float, job: Job, deadline: float, wait: SharedWait) -> Verdict | PostHogError:
         """Look after a while: by one poll with all others that wait in this process, if there are a few."""
         if wait.is_shared:
-            seen = wait.look(seconds, deadline - time.time())
-            self._last_seen = seen.facts
-            return seen.verdict
+            observed = wait.look(seconds, deadline - time.time())
+            self._last_seen = observed.facts
+            return observed.verdict
         time.sleep(seconds)
         return self._look(job, deadline)
 
@@ -234,10 +234,10 @@ class PostHogJobOperator(JobStartOperator):
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
         name = f"{self.job_kind.name} {job.id}"
-        if ended.outcome in ("failed", "gone", "timeout") and (late := self._ended_after_all()) is not None:
+        if ended.outcome in ("failed", "gone", "timeout") and (superseded := self._ended_after_all()) is not None:
             if ended.outcome == "timeout":
                 self._cancel(job)
-            ended, job = Ended("succeeded"), late
+            ended, job = Ended("succeeded"), superseded
         if ended.outcome == "succeeded":
             try:
                 result = self.get_job_result(job)

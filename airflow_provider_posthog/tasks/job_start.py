@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.api import jobs
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, JobKind
 from airflow_provider_posthog.api.retry import NOT_BEGUN
 from airflow_provider_posthog.api.states import Verdict
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 #: Where the job's id is kept between tries (Airflow 3.3); never renamed.
 STORE_KEY = "posthog_job"
-#: Seconds between looks for a job whose creation was not answered.
-_LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class JobStartOperator(RemoteWorkOperator):
@@ -77,7 +76,7 @@ class JobStartOperator(RemoteWorkOperator):
     # Starting, and taking up again.
 
     def _attach(self, context: Context, identity: Identity, request: Mapping[str, Any]) -> Job | None:
-        """Find the job of an earlier try that this one should go on with."""
+        """Find the job of an earlier try that this one should continue with."""
         store = state_store(context) if self.durable else None
         stored = Job.from_json(store.get(STORE_KEY)) if store is not None else None
         if not self.durable or (identity.is_first and stored is None):
@@ -86,8 +85,8 @@ class JobStartOperator(RemoteWorkOperator):
         jobs = self._earlier_jobs(stored, mine.owner, request)
         earlier = choose(jobs, identity, mine, self.timeout_seconds(), self.job_kind.name, self.log.info)
         self._known = earlier.ids
-        late = self._supersede(earlier.superseded, identity)
-        return earlier.job or late
+        superseded = self._supersede(earlier.superseded, identity)
+        return earlier.job or superseded
 
     def _earlier_jobs(
         self, stored: Job | None, owner: str, request: Mapping[str, Any]
@@ -155,7 +154,7 @@ class JobStartOperator(RemoteWorkOperator):
         if self.twice_is_harmless:
             return None
         self.log.warning("Unknown whether PostHog started the %s: %s. Looking for it", self.job_kind.name, error)
-        for seconds in _LOST_WAITS:
+        for seconds in jobs.LOST_WAITS:
             time.sleep(seconds)
             for job, _ in self.find_jobs(request):
                 if job.marker == marker:

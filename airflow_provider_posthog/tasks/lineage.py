@@ -1,6 +1,6 @@
-"""What OpenLineage is told of a transfer: what was read of PostHog, what was written, and how much.
+"""What OpenLineage learns about a transfer: what was read from PostHog, what was written, and how much.
 
-Nothing here is imported from OpenLineage before its provider asks for it. Whatever goes wrong here never fails a task.
+Nothing here is imported from OpenLineage before its provider asks for it. Failures here never fail a task.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Lineage:
         :param settings: where the project is.
         :param source: what was read.
         :param written: where it went.
-        :param result: what the task's assets are told, with counts as ``rows``, ``bytes`` and ``files``.
+        :param result: the task's result, with counts as ``rows``, ``bytes`` and ``files``.
         :param columns: names and types of what was written.
         """
         return cls(
@@ -119,13 +119,13 @@ class LineageMixin(ABC):
     def lineage(self, result: Mapping[str, Any]) -> Lineage | None:
         """Return what was read and written; ``None`` if that cannot be said.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
 
     def note_lineage(self, result: Mapping[str, Any]) -> None:
         """Keep what OpenLineage will ask for.
 
-        :param result: what the task's assets are told.
+        :param result: the task's result.
         """
         self._found = result
         try:
@@ -135,14 +135,14 @@ class LineageMixin(ABC):
             self.log.warning("OpenLineage is not told what this task has done: %s", type(error).__name__)
 
     def get_openlineage_facets_on_complete(self, task_instance: object) -> Any:  # noqa: ANN401 - OperatorLineage
-        """Return what OpenLineage is told of a success; only its provider calls this.
+        """Return what OpenLineage records of a success; only its provider calls this.
 
         :param task_instance: the task instance.
         """
         return as_openlineage(self._lineage or self.lineage(self._found))
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:  # noqa: ANN401 - OperatorLineage
-        """Return what OpenLineage is told of a failure: the same, without counts; only its provider calls this.
+        """Return what OpenLineage records of a failure: the same, without counts; only its provider calls this.
 
         :param task_instance: the task instance.
         """
@@ -186,7 +186,7 @@ def of_export(
     :param settings: where the project is.
     :param export: PostHog's description of the export.
     :param written: where the file is.
-    :param result: what the task's assets are told, with ``rows`` and ``bytes``.
+    :param result: the task's result, with ``rows`` and ``bytes``.
     """
     from airflow_provider_posthog.api import insights
 

@@ -1,4 +1,4 @@
-"""Sensors whose looks are made in a worker, also where the triggerer waits in between."""
+"""Sensors that look in a worker, even if the triggerer waits in between."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PostHogLookSensor(PostHogWaitingSensor):
-    """Looks in a worker, and waits for the next look in the triggerer, which is told nothing of what is looked at.
+    """Looks in a worker, and waits for the next look in the triggerer, which learns nothing of what is looked at.
 
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`.
     """
@@ -41,10 +41,7 @@ class PostHogLookSensor(PostHogWaitingSensor):
         """Look, and wait for the next look."""
         try:
             return super().execute(context)
-        except AirflowSensorTimeout as error:
-            self.note_timeout(context)
-            raise AirflowSensorTimeout(f"{error} {self._too_long()}") from error
-        except AirflowSkipException:
+        except (AirflowSensorTimeout, AirflowSkipException):
             self.note_timeout(context)
             raise
 
@@ -113,9 +110,9 @@ class PostHogLookSensor(PostHogWaitingSensor):
     def _look_again(self, context: Context, end: Deadline) -> Any:  # noqa: ANN401 - JSON
         self.prepare(context)
         try:
-            seen = self.poke(context)
-            if seen.is_done:
-                return seen.xcom_value
+            poked = self.poke(context)
+            if poked.is_done:
+                return poked.xcom_value
         except PostHogError:
             if not self.silent_fail:
                 raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 
@@ -17,7 +18,7 @@ def instant_of(field: str, value: object) -> datetime:
     at = value
     if isinstance(value, str):
         try:
-            at = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+            at = read_iso(value)
         except ValueError:
             at = None
     if not isinstance(at, datetime) or at.tzinfo is None:

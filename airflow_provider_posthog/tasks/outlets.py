@@ -1,4 +1,4 @@
-"""What the assets of a task, and OpenLineage, are told when it has succeeded."""
+"""What the assets of a task, and OpenLineage, learn when it has succeeded."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 Range = tuple[datetime, datetime]
@@ -62,5 +63,5 @@ def _range(key: str) -> Range | None:
 
 
 def _time(text: str) -> datetime:
-    at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    at = read_iso(text)
     return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

@@ -21,7 +21,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks import refresh_began
 from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
-from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER, Identity
 from airflow_provider_posthog.tasks.refresh_began import Began
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.refresh_results import (
@@ -54,32 +54,32 @@ POLL_INTERVAL = 5.0
 class PostHogRefreshOperator(RemoteWorkOperator):
     """Calculates insights afresh, and succeeds only if all their numbers are proved to be new. Subclasses say which.
 
-    :param filters_override: filters in place of the insights' own, as PostHog's ``filters``; their results are kept
-        apart from the insights' own.
-    :param variables_override: by the variable's id, each with ``code_name`` and ``value``; kept apart likewise.
+    :param filters_override: filters instead of the insights' own, as PostHog's ``filters``; PostHog keeps their results
+        apart.
+    :param variables_override: by the variable's id, each with ``code_name`` and ``value``; also kept apart.
     :param path: where to write the results, as text or ``ObjectStoragePath``. The suffix says how: ``.json`` (the
         result as PostHog gives it), or as a flat table ``.csv``, ``.jsonl`` (also with ``.gz``), ``.xlsx`` or
         ``.parquet`` (needs the extra ``warehouse``), for trends, funnels, retention and SQL insights. For several
-        insights it has ``{short_id}`` or ``{id}`` in it. With ``/`` at the end (text only) it is a folder, and files
-        are ``{short_id}`` with the suffix of ``format``. Files appear only when they are whole, and only if all
+        insights it must contain ``{short_id}`` or ``{id}``. With ``/`` at the end (text only) it is a folder, and files
+        are ``{short_id}`` with the suffix of ``format``. Files appear only once they are complete, and only if all
         insights are fresh.
-    :param format: of files in a folder: ``csv`` (default), ``json``, ``jsonl``, ``xlsx`` or ``parquet``. Of a path that
-        names a file its suffix says so.
-    :param overwrite: replace files of those names. Without it, one with the same bytes is success, and so is one that
-        an earlier try of this task has written; another is an error, before anything is calculated.
+    :param format: the format of files in a folder: ``csv`` (default), ``json``, ``jsonl``, ``xlsx`` or ``parquet``. A
+        path that names a file says it by its suffix.
+    :param overwrite: replace files of those names. Without it, a file with the same bytes is success, and so is one
+        that an earlier try of this task wrote; any other is an error, before anything is calculated.
     :param on_truncation: what to do if PostHog cut the rows of an SQL insight (no LIMIT: 100) that go into a file:
         ``fail``, ``warn`` or ``ignore``. Without files it warns.
     :param values: return each insight's newest complete numbers, too.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``. Needs a key with the scope
-        ``query:read``; without it the task waits in the worker, and says so. So it does for more than
-        ``max_in_flight`` insights with overrides, which may hold personal data and so do not go to the triggerer, and
-        for hundreds.
+        ``query:read``; without it the task waits in the worker, and logs that. It also does for hundreds of insights,
+        and for more than ``max_in_flight`` insights with overrides, which may hold personal data and are not sent to
+        the triggerer.
     :param max_in_flight: how many insights to calculate at once; default the connection's ``max_in_flight`` (3, which
-        is all that PostHog runs at once).
+        is what PostHog runs at once).
     :param poll_interval: the longest wait between two polls of a calculation: seconds, or a ``timedelta``; default 5 s.
-    :param timeout: seconds, or a ``timedelta``, for all of it; what is calculated then is cancelled, and the rest not
-        begun.
+    :param timeout: seconds, or a ``timedelta``, for all of it; then running calculations are cancelled, and no others
+        started.
     :param cancel_on_kill: cancel the calculations when the task is killed or runs out of time.
     :param max_poll_failures: how many polls of a calculation may fail in a row.
     :raises PostHogJobFailed: if an insight is not proved to be fresh: which, and why.
@@ -229,7 +229,7 @@ class PostHogRefreshOperator(RemoteWorkOperator):
             target,
             query_id=identity.own_name(request),
             earlier=tuple(Earlier(name, one.clearing == identity.clearing) for name, one in identity.earlier(request)),
-            life_since=max(0.0, identity.since - 60.0),
+            life_since=max(0.0, identity.since - CLOCKS_DIFFER),
             superseded_before=0.0 if identity.is_first else time.time() - self.timeout_seconds(),
         )
 

@@ -25,6 +25,7 @@ from airflow_provider_posthog.results.answer import ask, read
 from airflow_provider_posthog.tasks.deadline import timeout_error
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.identity import Identity
@@ -85,7 +86,8 @@ class ResultWriter:
         insight: Any = outcome.insight or {}
         result, short_id, name = insight.get("result"), insight.get("short_id"), insight.get("name")
         rows = len(result) if isinstance(result, (list, Mapping)) else 1
-        log.info("Insight %s is fresh: %s rows of %s", target.insight_id, rows, insight.get("last_refresh"))
+        told = title_of(target, outcome), counted(rows, "row"), str(insight.get("last_refresh"))[:19]
+        log.info("%s is fresh: %s, calculated at %s", *told)
         described = {
             "id": target.insight_id,
             "short_id": short_id,

@@ -64,7 +64,7 @@ class Refreshed:
         :raises PostHogSettingsError: if it is of something else.
         :raises PostHogIncompleteError: if it was created before the refresh.
         """
-        asked = (export.get("dashboard"), export.get("insight"))
+        of_export = (export.get("dashboard"), export.get("insight"))
         insight = None if self.whole else next(iter(self.times))
         if export.get("export_format") != exports.PNG:
             if self.dashboard is not None:
@@ -72,9 +72,9 @@ class Refreshed:
                 raise PostHogSettingsError(
                     "refreshed", "is of a dashboard, whose filters PostHog does not apply to tables.", remedy
                 )
-            asked = (self.dashboard, asked[1])
-        if asked != (self.dashboard, insight):
-            text = f"is of {_name(self.dashboard, insight)}, and the export of {_name(*asked)}."
+            of_export = (self.dashboard, of_export[1])
+        if of_export != (self.dashboard, insight):
+            text = f"is of {_name(self.dashboard, insight)}, and the export of {_name(*of_export)}."
             raise PostHogSettingsError("refreshed", text, _REMEDY)
         created, newest = moment(export.get("created_at")), max(self.times.values())
         if created is None or created < newest - _CLOCKS_APART:

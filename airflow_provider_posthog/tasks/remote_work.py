@@ -1,4 +1,4 @@
-"""The life of work that PostHog does for a task, the same for a job and for a refresh of insights.
+"""The life cycle of work that PostHog does for a task: a job, or a refresh of insights.
 
 start, or take up what an earlier try has started -> show its link -> wait (in the worker, or deferred) -> prove ->
 result. Killed or out of time, the task cancels what it can.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class RemoteWorkOperator(PostHogOperator):
-    """Has PostHog work on something and sees it through. Subclasses say on what.
+    """Has PostHog work on something, and waits for its end. Subclasses say on what.
 
     :param deferrable: wait in the triggerer instead of in a worker; default ``[operators] default_deferrable``.
     :param poll_interval: the longest wait between two polls: seconds, or a ``timedelta``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,3 +163,20 @@ def unfit_for_xcom(line: bytes) -> str | None:
     if _AIRFLOWS_OWN.search(line):
         return "has a key that Airflow takes for its own in an XCom, such as '__type'."
     return None
+
+
+def check_fits_xcom(result: Mapping[str, Any], what: str, max_rows: int) -> None:
+    """Refuse to return rows that are too many or too large for an XCom.
+
+    :param result: what the task would return; ``row_count`` is the number of its rows.
+    :param what: whose result it is, for errors.
+    :param max_rows: the most rows.
+    :raises PostHogSettingsError: if it does not fit.
+    """
+    problem = unfit_for_xcom(json_line(result, what))
+    if result["row_count"] > max_rows:
+        problem = f"has {result['row_count']:,} rows, more than max_rows={max_rows}."
+    if problem is not None:
+        raise PostHogSettingsError(
+            "path", f"is not given, and the result {problem}", "Write one, such as 's3://bucket/{{ ds }}.csv'."
+        )

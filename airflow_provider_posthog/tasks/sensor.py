@@ -1,4 +1,4 @@
-"""What all sensors share: poke, reschedule and deferrable mode that end alike."""
+"""What all sensors share: poke, reschedule and deferrable mode with the same outcomes."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.arguments import SensorTaskArguments
 from airflow_provider_posthog.tasks.deadline import Deadline
-from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import as_seconds, seconds_of
+from airflow_provider_posthog.tasks.sensor_words import SayingSensor
 from airflow_provider_posthog.tasks.timeouts import naming, task_timeout
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 BAD_POKES_KEY = "posthog_bad_pokes"
 
 
-class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
+class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     """Waits for something on PostHog, in the worker or in the triggerer. Subclasses say for what.
 
     Being rate limited is not a failure: it is waited out. A server in trouble is, once ``max_poll_failures`` looks in a
@@ -65,16 +65,15 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     :param posthog_conn_id: the connection.
     :param project_id: the project's number, in place of the connection's.
     :param deferrable: wait in the triggerer; default ``[operators] default_deferrable``.
-    :param failure_grace: how long a failure that PostHog may mend by itself has to stand: seconds, or a ``timedelta``.
-    :param max_poll_failures: how many polls in a row may go wrong.
+    :param failure_grace: how long a failure must last that PostHog may still mend by itself: seconds, or a
+        ``timedelta``.
+    :param max_poll_failures: how many polls in a row may fail.
     :param kwargs: as Airflow's ``BaseSensorOperator``: ``poke_interval``, ``timeout``, ``mode``, ``soft_fail``, ...
     """
 
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id")
     operator_extra_links = (PostHogLink(),)
     ui_color = "#f9e8d2"
-    #: What is said of the subject while it is not so yet, as in "Export 7 has no file".
-    unmet: ClassVar[str] = "is not so yet"
     #: How many seconds a look has at the least, be it begun at the deadline; it may take several calls.
     last_look: ClassVar[float] = LAST_CHECK
 
@@ -105,10 +104,6 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         return PostHogHook(self.posthog_conn_id, self.project_id)
 
     # What a subclass says.
-
-    @abstractmethod
-    def subject(self) -> str:
-        """Name what is waited for, for logs and errors, such as ``export 7``."""
 
     @abstractmethod
     def link(self, settings: ClientSettings, facts: Mapping[str, Any]) -> str:
@@ -155,11 +150,6 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         :param event: the trigger's event.
         """
 
-    @property
-    def job_id(self) -> str | None:
-        """The id of the job that is waited for, for errors; ``None`` if it is none."""
-        return None
-
     # Waiting.
 
     def execute(self, context: Context) -> Any:  # noqa: ANN401 - as BaseSensorOperator's
@@ -173,7 +163,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         PostHogLink.push(context, self.link(self.hook.settings(), {}))
         if not self.deferrable:
             with naming(lambda: task_timeout(self._unmet(), self.execution_timeout, job_id=self.job_id)):
-                return super().execute(context)
+                return self._poke_on(context)
         try:
             first = self._look_first(context)
         except PostHogJobFailed as error:
@@ -181,8 +171,15 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
                 raise AirflowSkipException(f"Skipping due to never_fail is set to True: {error}") from error
             raise
         if first is not None and first.verdict.state == "succeeded":
+            self.concludes("%s", self._is_met(first.facts))
             return dict(first.facts)
         self._defer(context, looked=first is not None and first.verdict.state == "pending")
+
+    def _poke_on(self, context: Context) -> Any:  # noqa: ANN401 - as execute()
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:  # Airflow says neither what was waited for, nor what was seen
+            raise AirflowSensorTimeout(f"{self._too_long()} {error}") from error
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Look once; a failure that PostHog may still mend is watched for ``failure_grace`` seconds."""
@@ -196,10 +193,11 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
             return self._bad_poke(context, error)
         self._count_bad_pokes(context, 0)
         if finding.verdict.state == "failed":
-            raise self._failed("failed", finding.verdict.reason)
+            raise self._failed("failed", finding.verdict.reason, lasting=finding.verdict.final)
         if finding.verdict.state == "pending":
-            self.log.info("%s. %s", self._unmet(), finding.verdict.reason)
+            self._say(context, finding.verdict.reason)
             return PokeReturnValue(is_done=False)
+        self.concludes("%s", self._is_met(finding.facts))
         return PokeReturnValue(is_done=True, xcom_value=dict(finding.facts))
 
     def _look_patiently(self, context: Context) -> Finding:
@@ -207,7 +205,9 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         # In reschedule mode every poke is a new process, so what has to stand for a while is watched in one.
         until = time.monotonic() + min(self.failure_grace, self.timeout)
         while finding.verdict.state == "failed" and not finding.verdict.final and time.monotonic() < until:
-            self.log.info("%s: PostHog reports %s and may mend it", self.subject(), finding.verdict.reason)
+            if self._said != finding.verdict.reason:
+                self.log.info("%s: PostHog reports %s and may mend it", self.subject(), finding.verdict.reason)
+            self._said = finding.verdict.reason
             time.sleep(min(5.0, max(0.1, self.failure_grace / 10)))
             finding = self._look(context)
         return finding
@@ -235,8 +235,8 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
 
     def _recall_bad_pokes(self, context: Context) -> int:
         store = state_store(context) if self.reschedule else None
-        kept = store.get(BAD_POKES_KEY) if store is not None else None
-        return kept if isinstance(kept, int) else self._bad_pokes
+        stored = store.get(BAD_POKES_KEY) if store is not None else None
+        return stored if isinstance(stored, int) else self._bad_pokes
 
     def _count_bad_pokes(self, context: Context, count: int) -> None:
         store = state_store(context) if self.reschedule else None
@@ -251,7 +251,7 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         try:
             finding = self._look(context)
             if finding.verdict.state == "failed" and finding.verdict.final:
-                raise self._failed("failed", finding.verdict.reason)
+                raise self._failed("failed", finding.verdict.reason, lasting=True)
             return finding
         except PostHogError as error:
             if isinstance(error, PostHogJobFailed) and not self.silent_fail:
@@ -303,16 +303,14 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
     def _conclude(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON
         ended, name = event.ended, self.subject()
         if ended.outcome == "succeeded":
-            return self.result(event, context)
+            result = self.result(event, context)
+            self.concludes("%s", self._is_met(result if isinstance(result, Mapping) else {}))
+            return result
         if ended.outcome == "timeout":
             raise self._timed_out(self._unmet(), event)
         if ended.outcome in ("failed", "gone"):
             raise self._failed(ended.outcome, ended.reason)
         raise PostHogJobError(f"Lost sight of {name} ({ended.outcome}): {ended.reason}", job_id=self.job_id)
-
-    def _unmet(self) -> str:
-        name = self.subject()
-        return f"{name[:1].upper()}{name[1:]} {self.unmet}"
 
     def _timed_out(self, what: str, event: WatchEvent) -> BaseException:
         if event.limit == "execution_timeout":
@@ -321,14 +319,12 @@ class PostHogWaitingSensor(GuidedTask, BaseSensorOperator):
         # not never_fail: Airflow's poke mode does not apply it to its own timeout
         return AirflowSkipException(text) if self.soft_fail else AirflowSensorTimeout(text)
 
-    def _failed(self, how: str, reason: str) -> PostHogJobFailed:
-        return PostHogJobFailed(f"PostHog: {self.subject()} {how}: {reason}", job_id=self.job_id)
-
 
 class PostHogSensor(PostHogWaitingSensor):
     """Waits until a check says yes. Subclasses say which, and with what arguments.
 
-    The check (:mod:`airflow_provider_posthog.api.checks`) is made in worker or triggerer; the task returns its facts.
+    The check (:mod:`airflow_provider_posthog.api.checks`) runs in the worker or the triggerer; the task returns its
+    facts.
     """
 
     #: The check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
@@ -354,7 +350,7 @@ class PostHogSensor(PostHogWaitingSensor):
         try:
             return run(checks.start(self.check, arguments), self.hook.client)
         except PostHogNotFoundError as error:
-            raise self._failed("gone", str(error)) from error
+            raise self._failed("gone", str(error), lasting=True) from error
 
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on with the check.

@@ -1,4 +1,4 @@
-"""How far a load into PostHog is, for what goes on with it."""
+"""How far a load into PostHog is, for the try that continues it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sent:
-    """How far a load is, for what goes on with it, perhaps on another machine.
+    """How far a load is, for the try that continues it, perhaps on another machine.
 
     :param at: the time of rows that have none of their own, as ISO text.
     :param sent_at: when all was sent, in seconds since 1970; 0 before that.

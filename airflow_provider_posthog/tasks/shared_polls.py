@@ -1,6 +1,6 @@
 """One poll for all that wait for jobs in the threads of one process, as the triggerer has it for its triggers.
 
-Who waits alone looks alone. Once as many wait in a process as make a list the cheaper way, their looks go through the
+A single wait polls on its own. Once enough waits in a process make a list cheaper, their polls go through the
 triggerer's own poller (:mod:`~airflow_provider_posthog.triggers.poller`), on an event loop in a thread of its own.
 """
 

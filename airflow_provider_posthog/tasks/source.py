@@ -74,19 +74,19 @@ def source_of(table: str | None, query: str | None, name: str | None, **argument
         raise PostHogSettingsError(
             "source", f"{table!r:.60} is not known.", f"Write one of {_TABLES}, or give a query as query, with its key."
         )
-    given = {field: value for field, value in arguments.items() if value is not None}
-    for field in given:
+    chosen = {field: value for field, value in arguments.items() if value is not None}
+    for field in chosen:
         if field not in _TAKES[kind]:
             takes = ", ".join(sorted(_TAKES[kind]))
             raise PostHogSettingsError(field, f"is not for {kind}.", f"Leave it out: {kind} takes {takes}.")
     needed = _NEEDS.get(kind)
-    if needed and needed not in given:
+    if needed and needed not in chosen:
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")
     if kind == "query":
-        return sources.hogql(str(query), name=name or "query", **given)
+        return sources.hogql(str(query), name=name or "query", **chosen)
     if kind in LISTS:
         from airflow_provider_posthog.extract.lists import list_source
 
         return list_source(kind)
-    made: Source = getattr(sources if hasattr(sources, kind) else named_sources, kind)(**given)
+    made: Source = getattr(sources if hasattr(sources, kind) else named_sources, kind)(**chosen)
     return made

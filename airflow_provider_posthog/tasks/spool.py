@@ -1,4 +1,4 @@
-"""Rows of a load that are proved, kept beside the table until all are read: no long wait and no kill undoes them."""
+"""Verified rows of a load, kept beside the table until all are read: neither long waits nor kills lose them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import NotSettled, PostHogLoadError, PostHogRateLimitError
+from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,8 +27,6 @@ PART_SECONDS = 60.0
 #: Seconds after which what a load has kept is nobody's: no wait for PostHog's limits is as long.
 KEPT_FOR = 7 * 86_400.0
 _COUNTS = ("rows", "windows", "duplicates")
-#: By how many seconds clocks may differ.
-_CLOCKS_DIFFER = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Spool:
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield all rows: those that are kept, those that are held, and those that are still to be read."""
-        # Who reads them beside an open transaction would wait for it.
+        # A reader beside an open transaction would wait for it.
         ahead = [self._parts.data(number) for number in range(len(self._notes)) if self._parts.is_one_at_a_time]
         for number in range(len(self._notes)):
             yield from self._tables_of(number, ahead.pop(0) if ahead else None)
@@ -122,7 +121,7 @@ class Spool:
             for each in notes
         )
         self._notes, self._is_kept = notes, True
-        if not ours or float(first.get("began", 0)) < self._since - _CLOCKS_DIFFER:
+        if not ours or float(first.get("began", 0)) < self._since - CLOCKS_DIFFER:
             self._begin_anew()
             return
         log.info("Going on where the load stopped: %s rows are kept", f"{self.counts['rows']:,}")

@@ -1,4 +1,4 @@
-"""Loads that go on where a long wait has stopped them: what they have read is kept beside the table."""
+"""Loads that continue where a long wait stopped them: the rows they have read are kept beside the table."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class SpoolingOperator(ReadingOperator):
             return self._extraction
 
         with database.loader(target):
-            pass  # a database that cannot be reached is told before PostHog is asked
+            pass  # an unreachable database is reported before PostHog is asked
 
         def check(schema: Any) -> None:  # noqa: ANN401 - of Arrow
             with database.loader(target) as loader:

@@ -43,13 +43,13 @@ def storage_path(
     text = _text(field, path, remedy)
     try:
         made = ObjectStoragePath(text.rstrip("/") if folder else text, **({"conn_id": conn_id} if conn_id else {}))
-        kept = made.path
+        path_ = made.path
     except ValueError:  # such as a storage that fsspec does not know
         raise PostHogSettingsError(field, f"{text[:80]!r} is not a path in a storage.", remedy) from None
-    if kept.startswith("/") and not text.startswith("/") and _SCHEME.fullmatch(text) is None:
+    if path_.startswith("/") and not text.startswith("/") and _SCHEME.fullmatch(text) is None:
         raise PostHogSettingsError(field, f"{text[:80]!r} is relative, and Airflow 2 takes it from the root.", remedy)
     for sign in _ODD:
-        if kept.count(sign) < text.count(sign):
+        if path_.count(sign) < text.count(sign):
             raise PostHogSettingsError(field, f"Airflow drops {sign!r} from {text[-80:]!r}.", "Write it without that.")
     return made
 

@@ -18,16 +18,16 @@ class SuppressingArguments(TypedDict, total=False):
 
     suppress_path: str | ObjectStoragePath | None
     suppressed: str | None
-    suppress_conn_id: str | None
+    suppress_object_storage_conn_id: str | None
 
 
 class SuppressingMixin:
     """Looks for rows of persons who were erased.
 
     :param suppress_path: the folder that ``PostHogSuppressPersonsOperator`` writes; needs the connection's
-        ``audit_salt``.
+        ``audit_secret``.
     :param suppressed: what to do with rows of persons on that list: ``drop`` them (default), ``fail``, or ``count``.
-    :param suppress_conn_id: Airflow's connection for the folder.
+    :param suppress_object_storage_conn_id: Airflow's connection for the folder.
     """
 
     log: Any
@@ -39,13 +39,13 @@ class SuppressingMixin:
         *,
         suppress_path: str | ObjectStoragePath | None = None,
         suppressed: str | None = None,
-        suppress_conn_id: str | None = None,
+        suppress_object_storage_conn_id: str | None = None,
         **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.suppress_path = suppress_path
         self.suppressed = suppressed
-        self.suppress_conn_id = suppress_conn_id
+        self.suppress_object_storage_conn_id = suppress_object_storage_conn_id
 
     def suppressor(self, source: Source) -> Suppressor | None:
         """Return what looks for such rows; ``None`` if nobody asked for it.
@@ -61,7 +61,9 @@ class SuppressingMixin:
         if choice is None:
             return None
         given = self.suppress_path or ""
-        path = storage_path("suppress_path", given, self.suppress_conn_id, example="s3://private/erased/", folder=True)
+        path = storage_path(
+            "suppress_path", given, self.suppress_object_storage_conn_id, example="s3://private/erased/", folder=True
+        )
         listed = SuppressionList(path.fs, path.path, Pseudonyms(self.hook.audit_salt())).load()
         if not listed.files:
             self.log.warning("There is no list of erased persons in %s (suppress_path) yet", self.suppress_path)
@@ -73,7 +75,7 @@ class SuppressingMixin:
         :raises PostHogSettingsError: if an argument cannot be used.
         """
         if self.suppress_path is None or not str(self.suppress_path).strip():
-            for field in ("suppressed", "suppress_conn_id"):
+            for field in ("suppressed", "suppress_object_storage_conn_id"):
                 if getattr(self, field) is not None:
                     raise PostHogSettingsError(field, "needs suppress_path.", "Write the folder of the list, too.")
             return None

@@ -1,4 +1,4 @@
-"""The end of a task by its ``execution_timeout``: what it waited for is named, as by any other."""
+"""The end of a task by its ``execution_timeout``, with an error that names what it waited for."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from airflow_provider_posthog.compat import AirflowTaskTimeout
 class PostHogTaskTimeout(AirflowTaskTimeout):
     """The task's ``execution_timeout`` has passed while something went on at PostHog.
 
-    No ``PostHogError``: what catches those must not hold up a task that Airflow ends.
+    Not a ``PostHogError``: code that catches those must not hold up a task that Airflow ends.
 
-    :param message: what did not end, and what became of it.
+    :param message: what did not end, and what happened to it.
     :param job_id: the job's id on PostHog; ``None`` if it is none.
     """
 

@@ -1,4 +1,4 @@
-"""Intervals that were loaded before: whether the table still has as many rows of them as PostHog."""
+"""Earlier intervals: whether the table still has as many of their rows as PostHog."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs that PostHog does for everybody at once: watched by one query for all, and begun when there is room for them."""
+"""Jobs that PostHog runs for the whole project: one query watches all of them, and they start when there is room."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.tasks.deadline import Deadline
-from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
@@ -45,7 +45,7 @@ _LONGEST_TURN = 60.0
 
 
 class WatchedJobOperator(PostHogJobOperator):
-    """Starts a job that carries no mark of ours: an earlier try's is found by what it is about, and when it began.
+    """Starts a job that cannot carry an idempotency key: an earlier try's is found by its subject and its start.
 
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     """
@@ -171,7 +171,7 @@ class WatchedJobOperator(PostHogJobOperator):
 
     def began(self) -> datetime:
         """Return when this run of the DAG began; long ago if that is not known."""
-        return datetime.fromtimestamp(max(self._identity.since - 60.0, 0.0), timezone.utc)
+        return datetime.fromtimestamp(max(self._identity.since - CLOCKS_DIFFER, 0.0), timezone.utc)
 
     def is_ours(self, created: float) -> bool:
         """Tell whether a job that has ended may come from an earlier try in this life of the task.
@@ -179,7 +179,7 @@ class WatchedJobOperator(PostHogJobOperator):
         :param created: when it was created, in seconds since 1970.
         """
         who = self._identity
-        return who.clearing == 0 and who.since > 0 and created >= who.since - 60.0
+        return who.clearing == 0 and who.since > 0 and created >= who.since - CLOCKS_DIFFER
 
     def marker_of(self, request: Mapping[str, Any]) -> str:
         """Return the marker of a job that was found by what it is about.

@@ -1,4 +1,4 @@
-"""Who writes an interval into a folder, as its manifest says."""
+"""Who wrote an interval into a folder, as its manifest says."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.dashboard import PostHogDashboardTask
 from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -109,5 +110,6 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
             loader.open(schema)
             loader.write(rows)
             loaded = loader.commit()
-        self.log.info("Put %s rows of %s insights into %s", f"{loaded.rows:,}", len(insights), self.table)
+        told = counted(loaded.rows, "row"), counted(len(insights), "insight"), self.table, self.sql_conn_id
+        self.concludes("Put %s of %s into %s (%s)", *told)
         return loaded

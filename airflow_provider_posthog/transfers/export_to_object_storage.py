@@ -26,6 +26,7 @@ from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh_shown import Refreshed
 from airflow_provider_posthog.tasks.result_file import Output
 from airflow_provider_posthog.tasks.storage_path import storage_path
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -128,8 +129,8 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
             shows = self._shown(export, refreshed)
             if not output.commit(atomic):
                 self.log.info("%s already holds these bytes", output.target)
-        size, lines = f"{atomic.size:,}", "?" if rows is None else f"{rows:,}"
-        self.log.info("Wrote %s: %s bytes, %s rows", output.target, size, lines)
+        size, lines = f"{atomic.size:,}", "" if rows is None else f", {counted(rows, 'row')}"
+        self.concludes("Wrote %s: %s bytes%s", output.target, size, lines)
         result = {
             "path": str(output.target),
             "bytes": atomic.size,
@@ -145,7 +146,7 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage | None:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         settings = self.hook.settings()
         if self._seen is None:  # there is no such export

@@ -24,6 +24,7 @@ from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, Thing, dataset_of_path
 from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -347,7 +348,7 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         return Lineage(
             self.hook.settings(),
@@ -380,7 +381,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         ]
         counts = {"rows": manifest["rows"], "bytes": manifest["bytes"], "interval": interval.as_json()}
         tell_outlets(context, self.outlets, {**counts, "files": len(files), "manifest": path})
-        self.log.info("Wrote %d files with %s rows to %s", len(files), manifest["rows"], folder)
+        told = counted(len(files), "file"), counted(manifest["rows"], "row"), folder
+        self.concludes("Wrote %s with %s to %s", *told)
         return {"path": folder, "manifest": path, "files": files, **counts}
 
 

@@ -28,6 +28,7 @@ from airflow_provider_posthog.tasks.loading import (
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
 from airflow_provider_posthog.tasks.spooling import SpoolingOperator
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -53,24 +54,6 @@ if TYPE_CHECKING:
 
 #: Seconds after which one that waits looks whether it was killed.
 _NAP = 0.25
-
-
-class ToSqlArguments(ReadingArguments, total=False):
-    """The arguments of :class:`PostHogToSqlOperator`, for an editor and a type checker."""
-
-    sql_conn_id: str
-    table: str
-    write_disposition: WriteDisposition | None
-    replaces: Replaces
-    max_shrink: float | str
-    allow_shrink: bool | str
-    column_types: Mapping[str, str] | None
-    other_columns: OtherColumns
-    deleted: Deleted | None
-    load_columns: bool | Sequence[str]
-    schema_policy: SchemaPolicy | None
-    max_rejects: int | None
-    native_types: bool
 
 
 class PostHogToSqlOperator(SpoolingOperator):
@@ -221,9 +204,13 @@ class PostHogToSqlOperator(SpoolingOperator):
         }
         self.tidy(database)
         tell_outlets(context, self.outlets, result)
-        shown = self.table, f"{loaded.rows:,}", source.name, loaded.describe(), result["seconds"], result["windows"]
-        self.log.info("%s holds %s rows of %s%s, counted before the commit (%.0f s, %d windows)", *shown)
+        self._conclude(source, result, loaded)
         return result
+
+    def _conclude(self, source: Source, found: Mapping[str, Any], loaded: Loaded) -> None:
+        edges = f" {found['start']} to {found['end']}" if found.get("start") else ""
+        told = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.describe()
+        self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *told)
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
         self._link(context)
@@ -238,7 +225,7 @@ class PostHogToSqlOperator(SpoolingOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         from airflow_provider_posthog.hooks.databases import SqlDatabase
 

@@ -19,6 +19,7 @@ from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
 from airflow_provider_posthog.tasks.outlets import tell_outlets
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.writer import writer_of
 
 if TYPE_CHECKING:
@@ -129,7 +130,6 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
 
     def transfer(self, context: Context) -> dict[str, Any]:
         """Bring the interval's rows into files."""
-        began = time.monotonic()
         need_arrow(type(self).__name__)
         check_files(self)
         source = self.what(self.name)
@@ -151,8 +151,8 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         }
         manifest = self._bring(source, own, writer, left_out=None)
         result = self._result(context, interval, earlier, manifest)
-        shown = f"{result['rows']:,}", result["files"], result["path"], time.monotonic() - began
-        self.log.info("Wrote %s rows in %d files to %s (%.0f s)", *shown)
+        shown = counted(result["rows"], "row"), counted(result["files"], "file"), result["path"]
+        self.concludes("Wrote %s in %s to %s", *shown)
         return result
 
     def goes_on(self) -> str:
@@ -168,7 +168,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
     def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
 
-        :param result: what the task's assets are told; empty if the task has failed.
+        :param result: the task's result; empty if it failed.
         """
         from airflow_provider_posthog.storage import manifest as manifests
 

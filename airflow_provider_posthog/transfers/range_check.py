@@ -69,5 +69,5 @@ class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
         held = asdict(summary(folder.fs, str(folder.path).rstrip("/"), whole))
         result = {"interval": whole.as_json(), **held, "manifest": f"{folder}/{held['manifest']}"}
         tell_outlets(context, self.outlets, result)
-        self.log.info("%s holds %s rows of %s in %d intervals", folder, held["rows"], whole, held["intervals"])
+        self.concludes("%s holds %s rows of %s in %d intervals", folder, held["rows"], whole, held["intervals"])
         return {"path": str(folder), **result}

@@ -104,8 +104,8 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         :param client: the client.
         """
         self._follows = time.time() - self.deferred_at > _AT_ONCE
-        asked = json.dumps([self.check, self.arguments], sort_keys=True, default=str)
-        with asking((self.posthog_conn_id, client.settings, asked)) as self._question:
+        question = json.dumps([self.check, self.arguments], sort_keys=True, default=str)
+        with asking((self.posthog_conn_id, client.settings, question)) as self._question:
             return await super().watch(client)
 
     async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:

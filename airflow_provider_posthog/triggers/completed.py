@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_posthog.api.arguments import is_uuid
 from airflow_provider_posthog.api.jobs import WATCHED
 from airflow_provider_posthog.api.poller import Seen, Waiter
 from airflow_provider_posthog.api.watched import Watched, utc
-from airflow_provider_posthog.compat import asset_stores
+from airflow_provider_posthog.compat import BaseEventTrigger, asset_stores
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.triggers.poller import joined
@@ -163,12 +163,12 @@ class PostHogCompletedTrigger(BaseEventTrigger):
         if self._recalled:
             return
         try:
-            kept = [await store.aget(self.state_key) for store in asset_stores(self)]
+            stored = [await store.aget(self.state_key) for store in asset_stores(self)]
         except Exception as error:  # Airflow's API server may be starting again
             self.log.warning("What was seen cannot be read: %s", type(error).__name__)
             return
         self._recalled = True
-        known = [one for one in kept if isinstance(one, Mapping) and isinstance(one.get("since"), int)]
+        known = [one for one in stored if isinstance(one, Mapping) and isinstance(one.get("since"), int)]
         if known:
             first = min(known, key=lambda one: int(one["since"]))
             self._since, self._seen = int(first["since"]), {str(one) for one in first.get("seen") or ()}
@@ -177,10 +177,10 @@ class PostHogCompletedTrigger(BaseEventTrigger):
     async def _remember(self) -> None:
         if not self._recalled:
             return
-        kept = {"since": self._since, "seen": sorted(self._seen)[-1000:]}
+        stored = {"since": self._since, "seen": sorted(self._seen)[-1000:]}
         try:
             for store in asset_stores(self):
-                await store.aset(self.state_key, kept)
+                await store.aset(self.state_key, stored)
         except Exception as error:  # as above
             self.log.warning("What was seen cannot be kept: %s", type(error).__name__)
 
@@ -204,10 +204,8 @@ class PostHogBatchExportRunTrigger(PostHogCompletedTrigger):
 
     ::
 
-        lake = Asset(
-            "lake_events",
-            watchers=[AssetWatcher(name="run", trigger=PostHogBatchExportRunTrigger(batch_export="0197..."))],
-        )
+        trigger = PostHogBatchExportRunTrigger(batch_export="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
+        lake = Asset("lake_events", watchers=[AssetWatcher(name="run", trigger=trigger)])
 
     The event's payload: ``version`` (int), ``run_id``, ``batch_export_id``, ``backfill_id`` (text, or null for a run of
     the schedule), ``start`` and ``end`` of its interval (ISO text), ``rows`` and ``bytes`` (int or null),
@@ -249,6 +247,11 @@ class PostHogSourceSyncTrigger(PostHogCompletedTrigger):
     The event's payload: ``version`` (int), ``sync_id``, ``source_id``, ``schema_id``, ``rows`` (int or null),
     ``finished_at`` (ISO text).
 
+    .. code-block:: python
+
+        trigger = PostHogSourceSyncTrigger(source="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
+        orders = Asset("orders", watchers=[AssetWatcher(name="sync", trigger=trigger)])
+
     :param source: the source's UUID.
     :param options: as :class:`PostHogCompletedTrigger`.
     """
@@ -274,6 +277,11 @@ class PostHogViewRunTrigger(PostHogCompletedTrigger):
 
     The event's payload: ``version`` (int), ``run_id`` (text; null on servers that do not tell), ``view_id``, ``rows``
     (int; null there too), ``finished_at`` (ISO text; there when it began).
+
+    .. code-block:: python
+
+        trigger = PostHogViewRunTrigger(view="01970f1e-5c7a-0000-9d3b-6f1e2a3b4c5d")
+        totals = Asset("totals", watchers=[AssetWatcher(name="run", trigger=trigger)])
 
     :param view: the view's UUID.
     :param options: as :class:`PostHogCompletedTrigger`.

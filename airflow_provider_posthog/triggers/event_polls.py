@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from airflow_provider_posthog.api.async_clients import AsyncClient
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogError
-from airflow_provider_posthog.extract.query_client import is_too_heavy
 from airflow_provider_posthog.hooks.posthog import PostHogHook
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 from airflow_provider_posthog.triggers.event_looks import DAY, Counted, LateLook, Look, Member, Seen, Terms, next_after
 from airflow_provider_posthog.triggers.event_questions import ask_clock, ask_counts, late, recent
 
@@ -107,8 +107,8 @@ class Poll:
                     async for look in self._looks_of(client):
                         yield look
             except PostHogError as error:
-                asked = error.retry_after if isinstance(error, PostHogAPIError) else None
-                wait = max(wait, asked or 0.0)
+                retry_in = error.retry_after if isinstance(error, PostHogAPIError) else None
+                wait = max(wait, retry_in or 0.0)
                 log.warning("Looking for new events failed, trying again in %.0f s: %s", wait, error)
             await asyncio.sleep(wait)  # and then with the connection as it is then: its key may be another one
 

@@ -13,11 +13,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.steps import run_async
-from airflow_provider_posthog.compat import asset_stores
+from airflow_provider_posthog.compat import BaseEventTrigger, asset_stores
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.results.retention import check, look
@@ -220,12 +220,12 @@ class PostHogNewEventsTrigger(BaseEventTrigger):
         if self._was_read:
             return
         try:
-            kept = [Seen.from_json(await store.aget(self.state_key)) for store in asset_stores(self)]
+            stored = [Seen.from_json(await store.aget(self.state_key)) for store in asset_stores(self)]
         except Exception as error:  # Airflow's API server may be starting again
             self._say_store_failed("read", error)
             return
         self._was_read = True
-        known = [seen for seen in kept if seen is not None]
+        known = [seen for seen in stored if seen is not None]
         if known:
             self._stored = self._seen = min(known, key=lambda seen: seen.after)
 

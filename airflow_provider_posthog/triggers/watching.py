@@ -209,10 +209,10 @@ class PostHogWatchingTrigger(BaseTrigger):
         watch = self._new_watch()
         seconds = max(0.0, min(self.first_wait, self.deadline - time.time())) if self.looked else 0.0
         while True:
-            seen = await self._look_in_time(client, seconds)
-            step = watch.observe(seen, time.time())
+            observed = await self._look_in_time(client, seconds)
+            step = watch.observe(observed, time.time())
             if isinstance(step, Again):
-                self._tell(seen)
+                self._tell(observed)
             else:
                 if not self.silent_fail or step.outcome in ("succeeded", "timeout"):
                     return step
@@ -265,11 +265,11 @@ class PostHogWatchingTrigger(BaseTrigger):
 
     # What the task's log says of it.
 
-    def _tell(self, seen: Verdict | PostHogError) -> None:
+    def _tell(self, observed: Verdict | PostHogError) -> None:
         waited = time.time() - self._began
-        if self._telling.is_news(seen, waited):
-            level = logging.WARNING if isinstance(seen, PostHogError) else logging.INFO
-            self.log.log(level, "%s: %s (waiting for %.0f s)", self.title(), words_of(seen), waited)
+        if self._telling.is_news(observed, waited):
+            level = logging.WARNING if isinstance(observed, PostHogError) else logging.INFO
+            self.log.log(level, "%s: %s (waiting for %.0f s)", self.title(), words_of(observed), waited)
 
     def _tell_later(self, client: AsyncClient) -> None:
         # A timer keeps the trigger's context, by which Airflow finds its log; a task for each would cost more.

@@ -26,7 +26,7 @@ from tests.load.databases import DuckDB  # noqa: E402
 from tests.operators.support import rows_of_database, task_states, xcoms  # noqa: E402
 
 GROUP = "erase_persons"
-TABLES = ("events", "persons", "persons_snapshot")
+TABLES = ("events", "persons")
 
 
 class _Weekend(BaseOperator):
@@ -64,16 +64,12 @@ class Flow:
             for table in TABLES[1:]:
                 database.execute(f"CREATE TABLE {table} (id UUID, properties TEXT)")
                 database.executemany(f"INSERT INTO {table} VALUES (?, '')", [[self.lab.person], [stranger]])
-            database.execute("CREATE TABLE erasure_requests (ticket TEXT, kind TEXT, value TEXT)")
-            values = [["DSR-42", "email", self.lab.email], ["DSR-43", "distinct_id", "somebody else"]]
-            database.executemany("INSERT INTO erasure_requests VALUES (?, ?, ?)", values)
 
     def run(self, **params: Any) -> Any:
         from dags_examples import erase_persons
 
         os.environ["AIRFLOW_CONN_WAREHOUSE"] = self.warehouse.airflow_connection()
-        os.environ["POSTHOG_EXAMPLE_PRIVATE"] = f"file://{self.folder}/private"
-        os.environ["POSTHOG_EXAMPLE_CERTIFICATES"] = f"file://{self.folder}/certificates"
+        os.environ["POSTHOG_EXAMPLE_FILES"] = f"file://{self.folder}"
         os.environ["POSTHOG_EXAMPLE_APPROVAL"] = "params"
         dag = importlib.reload(erase_persons).dag
         for task in dag.tasks:
@@ -133,11 +129,9 @@ def main(folder: str) -> None:
         posthog.reset()
         flow = Flow(posthog, run_dag, Path(folder) / name)
         prepare(flow)
-        requests = {"requests_path": f"file://{flow.requests}"} if name != "table" else {}
-        found[name] = flow.told(flow.run(**requests, **params))
+        found[name] = flow.told(flow.run(requests_path=f"file://{flow.requests}", **params))
 
     story("file", lambda flow: None)
-    story("table", lambda flow: None)
     # PostHog leaves what is dated after the request.
     story("survivor", lambda flow: flow.lab.event(timestamp="2040-01-01T00:00:00Z"))
     story("unapproved", lambda flow: None, approved=False)

@@ -21,7 +21,7 @@ def test_the_folder_of_a_person(
     connect(monkeypatch, posthog)
     lab = Lab(posthog, tmp_path)
     (tmp_path / "request.csv").write_text(f"email\n{lab.email}\n")
-    monkeypatch.setenv("POSTHOG_EXAMPLE_PRIVATE", f"file://{tmp_path}/private")
+    monkeypatch.setenv("POSTHOG_EXAMPLE_FILES", f"file://{tmp_path}")
     example = importlib.reload(importlib.import_module("dags_examples.hand_out_person_data"))
     for task in example.dag.tasks:
         task.retries = 0

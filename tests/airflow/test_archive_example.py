@@ -15,7 +15,6 @@ import pyarrow.parquet as parquet
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from tests.operators.support import task_states, when, xcoms
 
 TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -23,7 +22,7 @@ TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microseco
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("POSTHOG_EXAMPLE_ARCHIVE", f"file://{tmp_path}/archive")
+    monkeypatch.setenv("POSTHOG_EXAMPLE_FILES", f"file://{tmp_path}")
     return tmp_path / "archive"
 
 
@@ -36,7 +35,6 @@ def example() -> Any:
     made = importlib.reload(importlib.import_module("dags_examples.archive_events"))
     for task in made.dag.tasks:
         task.retries = 0
-        task.pool = "default_pool"
     return made.dag
 
 
@@ -45,26 +43,27 @@ def test_the_months_that_expire_first_are_archived_and_counted(
 ) -> None:
     connected.settings(event_retention_months=3, events_retention_enforced=True)
     connected.add_events([event(TODAY - timedelta(days=number)) for number in range(25, 120, 3)])
-    run = run_dag(example(), **when(TODAY), run_conf={"months": 12, "rest": True})
+    run = run_dag(example(), **when(TODAY), run_conf={"months": 12})
     assert set(task_states(run).values()) == {"success"}
     told = xcoms(run)
     months = told["expiring", -1, "return_value"]
     assert [month["start"] for month in months] == sorted(month["start"] for month in months)
     assert all(first["end"] == second["start"] for first, second in pairwise(months))
-    assert TODAY - timedelta(days=93) < datetime.fromisoformat(months[0]["start"]) < TODAY - timedelta(days=86)
+    first = datetime.fromisoformat(months[0]["start"])
+    assert first.day == 1
+    assert TODAY - timedelta(days=93) < first
     assert datetime.fromisoformat(months[-1]["end"]) == TODAY.replace(day=1)
     there = connected.count_events(months[0]["start"], months[-1]["end"])
-    assert told["prove", -1, "return_value"] == {"months": len(months), "events": there}
     manifests = [json.loads(path.read_text()) for path in (archive / "_manifests").glob("*.json")]
     files = [archive / file["path"] for manifest in manifests for file in manifest["files"]]
-    assert sum(parquet.ParquetFile(path).metadata.num_rows for path in files) == there > 15
+    assert sum(parquet.ParquetFile(path).metadata.num_rows for path in files) == there > 5
     # The runs of later months bring the same whole months again, and each replaces its own files.
     assert set(task_states(run_dag(example(), **when(TODAY + timedelta(days=1)))).values()) == {"success"}
     assert len([*(archive / "_manifests").glob("*.json")]) == len(manifests)
 
 
 def test_only_whole_months_and_as_many_as_are_asked_for(connected: EmulatorProcess, archive: Path) -> None:
-    months = example().get_task("expiring").python_callable({"months": 3, "rest": False})
+    months = example().get_task("expiring").python_callable({"months": 3})
     starts = [datetime.fromisoformat(month["start"]) for month in months]
     assert len(months) == 3
     assert [(start.day, start.hour, start.minute) for start in starts] == [(1, 0, 0)] * 3
@@ -74,13 +73,4 @@ def test_only_whole_months_and_as_many_as_are_asked_for(connected: EmulatorProce
 def test_without_a_retention_it_says_what_is_missing(connected: EmulatorProcess, archive: Path) -> None:
     connected.settings(generation="B")
     with pytest.raises(ValueError, match="project:read"):
-        example().get_task("expiring").python_callable({"months": 3, "rest": False})
-
-
-def test_a_difference_is_red(connected: EmulatorProcess, archive: Path) -> None:
-    month = {"start": (TODAY - timedelta(days=5)).isoformat(), "end": (TODAY - timedelta(days=3)).isoformat()}
-    there = connected.count_events(month["start"], month["end"])
-    prove = example().get_task("prove").python_callable
-    assert prove([month], [{"rows": there}]) == {"months": 1, "events": there}
-    with pytest.raises(PostHogIncompleteError, match="PostHog holds"):
-        prove([month], [{"rows": there - 1}])
+        example().get_task("expiring").python_callable({"months": 3})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,17 +16,9 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from tests.operators.support import task_states, xcoms
 
-NAMES = ("batch_export_backfill", "on_batch_export", "refresh_warehouse")
-
 
 def example(name: str) -> Any:
     return importlib.reload(importlib.import_module(f"dags_examples.{name}"))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_example_fits_on_a_screen(name: str) -> None:
-    lines = Path(str(example(name).__file__)).read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 30
 
 
 def test_days_are_backfilled_each_once(

@@ -15,7 +15,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.operators.support import EXPORTS, SUMMARY, created, posts, task_states, when, xcoms
 
 TODAY = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-ALL_GREEN = {"create_export": "success", "fetch": "success", "load": "success", "prove": "success"}
+ALL_GREEN = {"create_export": "success", "fetch": "success", "load": "success"}
 
 
 class Flow:
@@ -23,7 +23,7 @@ class Flow:
 
     def __init__(self, posthog: EmulatorProcess, run_dag: Callable[..., Any], folder: Path, module: Any) -> None:
         self.posthog, self._run_dag, self.folder, self._module = posthog, run_dag, folder, module
-        self.warehouse = folder / "warehouse.duckdb"
+        self.warehouse = folder / "landing" / "warehouse.duckdb"
         self.create = module.dag.get_task("create_export")
         for task in module.dag.tasks:
             task.retries = 0
@@ -48,7 +48,7 @@ class Flow:
 
     def landed(self) -> list[str]:
         """All files in the landing place."""
-        return sorted(path.name for path in (self.folder / "landing").rglob("*") if path.is_file())
+        return sorted(path.name for path in (self.folder / "landing").rglob("*.csv") if path.is_file())
 
     def _day(self, days_ago: int) -> tuple[str, str]:
         start = TODAY - timedelta(days=days_ago)
@@ -59,8 +59,8 @@ class Flow:
 def flow(
     connected: EmulatorProcess, run_dag: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Flow:
-    monkeypatch.setenv("POSTHOG_EXAMPLE_LANDING", f"file://{tmp_path}/landing")
-    monkeypatch.setenv("POSTHOG_EXAMPLE_WAREHOUSE", str(tmp_path / "warehouse.duckdb"))
+    (tmp_path / "landing").mkdir()
+    monkeypatch.setenv("POSTHOG_EXAMPLE_FILES", f"file://{tmp_path}/landing")
     from dags_examples import export_to_warehouse
 
     return Flow(connected, run_dag, tmp_path, importlib.reload(export_to_warehouse))
@@ -81,7 +81,7 @@ def test_the_warehouse_equals_posthog_also_after_a_rerun(flow: Flow, deferrable:
     assert list(handed_on["create_export", -1, "return_value"]) == SUMMARY
     link = f"{flow.posthog.url}/project/{flow.posthog.project_id}/exports"
     assert handed_on["create_export", -1, "_link_PostHogLink"] == link
-    assert handed_on["prove", -1, "return_value"] == {"posthog": flow.truth(), "warehouse": flow.truth()}
+    assert handed_on["load", -1, "return_value"] == flow.truth()
     assert task_states(flow.run(days_ago=4)) == ALL_GREEN
     before = flow.rows()
     assert task_states(flow.run()) == ALL_GREEN
@@ -116,7 +116,7 @@ def test_a_failing_export_fails_the_task_and_keeps_the_rows(flow: Flow, deferrab
     flow.create.deferrable = deferrable
     flow.posthog.next_exports("exception", exception_text="Unknown table 'x'")
     run = flow.run()
-    failed = {"create_export": "failed", **dict.fromkeys(("fetch", "load", "prove"), "upstream_failed")}
+    failed = {"create_export": "failed", **dict.fromkeys(("fetch", "load"), "upstream_failed")}
     assert task_states(run) == failed
     assert (flow.rows(), flow.landed()) == ([], [])
     assert xcoms(run)["create_export", -1, "_link_PostHogLink"], "the link is there on a failed task too"

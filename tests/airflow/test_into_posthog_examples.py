@@ -19,7 +19,6 @@ from airflow_provider_posthog.hooks.posthog import PostHogHook
 from tests.operators.support import task_states, when, xcoms
 
 HOUR = datetime(2026, 11, 20, 10, tzinfo=timezone.utc)
-NAMES = ("orders_to_posthog", "audience_to_cohort", "rollout_with_gate", "crm_to_groups")
 
 
 @pytest.fixture
@@ -51,12 +50,6 @@ def run_example(connected: EmulatorProcess, warehouse: None, run_dag: Callable[.
         return run_dag(dag, **when(at))
 
     return run
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_an_example_is_short(name: str) -> None:
-    lines = (Path(__file__).parents[2] / "dags_examples" / f"{name}.py").read_text().splitlines()
-    assert len(lines) <= 30
 
 
 def test_orders_of_an_hour_are_in_posthog(run_example: Callable[..., Any]) -> None:

@@ -36,7 +36,7 @@ def board(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path:
     made = post("insights/", query=TREND, name="Views", dashboards=[dashboard])
     monkeypatch.setenv("POSTHOG_EXAMPLE_DASHBOARD", str(dashboard))
     monkeypatch.setenv("POSTHOG_EXAMPLE_GATE", made["short_id"])
-    monkeypatch.setenv("POSTHOG_EXAMPLE_RESULTS", f"file://{tmp_path}/results")
+    monkeypatch.setenv("POSTHOG_EXAMPLE_FILES", f"file://{tmp_path}")
     return made
 
 

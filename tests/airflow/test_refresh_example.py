@@ -33,7 +33,7 @@ def example(
         insights = [post("insights/", query=query, name="Tile", dashboards=[dashboard]) for query in (TREND, *queries)]
         monkeypatch.setenv("POSTHOG_EXAMPLE_DASHBOARD", str(dashboard))
         monkeypatch.setenv("POSTHOG_EXAMPLE_GATE", insights[0]["short_id"])
-        monkeypatch.setenv("POSTHOG_EXAMPLE_RESULTS", f"file://{tmp_path}/results")
+        monkeypatch.setenv("POSTHOG_EXAMPLE_FILES", f"file://{tmp_path}")
         from dags_examples import refresh_insights
 
         dag = importlib.reload(refresh_insights).dag
@@ -57,7 +57,6 @@ def test_it_is_green_with_files_and_fresh_numbers(
     assert (told["dashboard_id"], told["refreshed"], told["hidden_tiles"]) == (dashboard, 2, 0)
     assert handed_on["refresh", -1, "_link_PostHogLink"].endswith(f"/dashboard/{dashboard}")
     assert handed_on["gate", -1, "return_value"]["value"] > 0
-    assert handed_on["publish", -1, "return_value"] == 2
     files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
     assert len(files) == 2
     assert all(path.read_text().count("\n") > 1 for path in files)
@@ -71,6 +70,6 @@ def test_a_tile_that_fails_stops_all_behind_it(
     states = task_states(run_dag(dag))
     assert states["check_events"] == "success"
     assert states["refresh"] == "failed"
-    assert states["gate"] == states["publish"] == "upstream_failed"
+    assert states["gate"] == "upstream_failed"
     files = [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
     assert len(files) == 1, "what one tile lacks is not lost to the others"

@@ -39,7 +39,7 @@ def traces(posthog_emulator: EmulatorProcess, tmp_path_factory: pytest.TempPathF
     """All that Airflow has written while many tasks ran: what was printed, its database, and its log files."""
     posthog_emulator.reset()
     home = tmp_path_factory.mktemp("airflow_home")
-    conn = json.loads(posthog_emulator.airflow_connection_json(audit_salt=AUDIT_SALT))
+    conn = json.loads(posthog_emulator.airflow_connection_json(audit_secret=AUDIT_SALT))
     # The emulator reads a proxy's requests as its own. The password is percent-encoded in the proxy's address.
     proxy = f"http://user:proxy%21Secret7@{urlsplit(posthog_emulator.url).netloc}"
     proxied = {**conn, "extra": {**conn["extra"], "proxy": proxy}}

@@ -8,7 +8,8 @@ import pytest
 
 from airflow_provider_posthog.api import jobs
 from airflow_provider_posthog.api.call import Answer
-from airflow_provider_posthog.api.states import Verdict, is_live, of_file_download
+from airflow_provider_posthog.api.file_download_checks import slot_free
+from airflow_provider_posthog.api.states import is_live, of_file_download
 from tests.api.cases import KEY
 
 ID = "01a20000-0000-4000-8000-000000000001"
@@ -53,10 +54,12 @@ def test_kinds_keep_their_names() -> None:
 
 
 @pytest.mark.parametrize(("live", "verdict"), [(3, "pending"), (2, "succeeded"), (0, "succeeded")])
-def test_places(live: int, verdict: str) -> None:
-    kind = jobs.KINDS["file_download_place"]
+def test_a_slot_is_free_once_fewer_run_than_at_the_refusal(live: int, verdict: str) -> None:
+    steps = slot_free(refused_at=3)
+    call = next(steps)
     results = [{"id": ID, "status": status} for status in (*["Running", "Starting", "Running"][:live], "Completed")]
-    found = kind.status("3").read(Answer(200, {}, json.dumps({"results": results}).encode()))
-    assert kind.judge(found).state == verdict
-    assert kind.cancel is None
-    assert isinstance(kind.judge(found), Verdict)
+    page = call.read(Answer(200, {}, json.dumps({"results": results}).encode()))
+    with pytest.raises(StopIteration) as finding:
+        steps.send(page)
+    assert finding.value.value.verdict.state == verdict
+    assert finding.value.value.facts == {"running": live}

@@ -232,7 +232,7 @@ def test_another_salt_is_refused_until_the_request_is_closed(place: Place) -> No
     for other in ({"pseudonyms": Pseudonyms(SALT[::-1])}, {"signer": Signer(Ed25519PrivateKey.generate())}):
         with pytest.raises(PostHogSettingsError, match="certificate of request DSR-42 was begun with") as caught:
             trail_in(*place, **other).close("VERIFIED", states={"VERIFIED": 2})
-        assert caught.value.field == ("audit_salt" if "pseudonyms" in other else KEY_VARIABLE)
+        assert caught.value.field == ("audit_secret" if "pseudonyms" in other else KEY_VARIABLE)
         assert SALT[::-1] not in str(caught.value)
     assert stored(place[0], trail) == files
     fill(trail_in(*place, "DSR-43", pseudonyms=Pseudonyms(SALT[::-1])))

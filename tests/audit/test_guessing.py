@@ -84,7 +84,7 @@ def test_what_the_salt_has_not_made_is_the_same_of_everybody() -> None:
 @pytest.fixture
 def guessed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """Somebody whose UUID PostHog has made of the distinct id."""
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     lab.name = f"ann-{uuid.uuid4().hex[:8]}"
     lab.names = [lab.name]
     lab.email = f"{lab.name}@example.org"

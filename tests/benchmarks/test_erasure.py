@@ -14,7 +14,8 @@ def test_killed_three_times_everybody_is_asked_for_once(tmp_path: Path, monkeypa
     found = erasure.erase(1500, tmp_path)
     assert (found.twice, found.proved) == (0, 1500)
     assert found.killed > 0
-    assert found.calls["verify"] <= 60 * 2, "calls for each 1,000 persons, in the two looks that prove it"
+    assert found.calls["verify"] <= 28 * 2 + 12, "14 calls for each 1,000 persons in each of the two looks"
+    assert found.calls["resolve"] <= 9 * 2 + 3
     assert set(found.costs) == set(found.calls) == set(erasure.TASKS)
 
 

@@ -20,7 +20,7 @@ def test_reading_the_salt_tells_nobody(
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    use(monkeypatch, server, audit_salt=SALT)
+    use(monkeypatch, server, audit_secret=SALT)
     with caplog.at_level(logging.DEBUG):
         hook = PostHogHook()
         assert len(hook.audit_salt()) > 0

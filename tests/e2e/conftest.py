@@ -22,7 +22,7 @@ def airflow(posthog_alone: EmulatorProcess, tmp_path_factory: pytest.TempPathFac
     home = tmp_path_factory.mktemp("e2e")
     env = {
         "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog_alone.airflow_connection_json(
-            audit_salt="5b0e7c41a9d84f2e86c3b7f0d1a2e394"
+            audit_secret="5b0e7c41a9d84f2e86c3b7f0d1a2e394"
         )
     }
     with Deployment(home, Path(__file__).parent / "dags", env) as deployment:

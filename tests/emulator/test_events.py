@@ -93,7 +93,7 @@ def test_bounds_are_strict_and_a_day_is_the_default(api: Client, posthog: Emulat
 def test_limits_and_offsets(api: Client, posthog: EmulatorProcess) -> None:
     start = ago(20 * 86_400).isoformat()
     found = api.get("events/", params={"limit": 5000, "after": start, "orderBy": '["timestamp"]'}).json()
-    assert len(found["results"]) == 1000, "cut without a word"
+    assert len(found["results"]) == 1000, "cut silently"
     posthog.settings(offset_seconds=0)
     name = add(posthog, [10, 20, 30, 40])
     second = listed(api, name, limit=2, offset=1, orderBy='["timestamp"]')

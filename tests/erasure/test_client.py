@@ -14,7 +14,7 @@ from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.queries import is_unknown_table
 from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogPermissionError, PostHogValidationError
-from airflow_provider_posthog.extract.query_client import is_too_heavy
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 from tests.erasure.support import Lab
 from tests.support.scripted import ScriptedServer, error, ok
 

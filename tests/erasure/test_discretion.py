@@ -24,7 +24,7 @@ SALT = "3f1c9a7e5b2d8046af91c3e7d5b20846"
 @pytest.fixture
 def marked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """Somebody whose identifiers and properties hold a mark that stands nowhere else."""
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     mark = f"mark{uuid.uuid4().hex}"
     lab.name, lab.email = f"id-{mark}", f"{mark}@example.org"
     lab.names = [lab.name, f"{lab.name}-too"]

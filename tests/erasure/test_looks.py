@@ -132,13 +132,13 @@ def test_a_count_that_is_too_much_at_once_is_split(lab: Lab, status: int) -> Non
     lab.posthog.control("DELETE", "calls")
     lab.resolve()
     body = {"type": "server_error", "code": "error", "detail": "too large", "attr": None}
-    place = next(number for number, sql in enumerate(queries(lab)) if "toString(person_id) IN {values}" in sql)
+    place = next(number for number, sql in enumerate(queries(lab)) if "toString(person_id) IN {uuids}" in sql)
     lab.posthog.control("DELETE", "calls")
     lab.posthog.faults(path="*/query/", status=status, body=body, skip=place, count=1)
     again = lab.resolve()
     lab.posthog.clear_faults()
     assert (again["events"], again["newest_event"]) == (found["events"], found["newest_event"])
-    parts = [sql for sql in of_events(lab) if "toString(person_id) IN {values}" in sql]
+    parts = [sql for sql in of_events(lab) if "toString(person_id) IN {uuids}" in sql]
     assert [("{s0}" in sql, "{e0}" in sql) for sql in parts] == [
         (False, False),
         (False, True),

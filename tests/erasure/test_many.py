@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import fsspec
 import pytest
 
+from airflow_provider_posthog.api.answers import Kind
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.erasure import counts
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.delete import DeleteOptions
 from airflow_provider_posthog.erasure.generation import detect
@@ -26,7 +29,8 @@ from airflow_provider_posthog.erasure.project import Project
 from airflow_provider_posthog.erasure.request import Outcome, delete_all
 from airflow_provider_posthog.erasure.search import Limits, Search, new_header, search
 from airflow_provider_posthog.erasure.verify import Report, verify
-from airflow_provider_posthog.erasure.work_file import WorkFile
+from airflow_provider_posthog.erasure.work_file import Person, WorkFile
+from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from tests.erasure.support import client_of
 
 T = TypeVar("T")
@@ -132,3 +136,66 @@ def test_memory_is_flat(posthog: EmulatorProcess, tmp_path: Path) -> None:
             peaks[-1] = max(peaks[-1], _peak(lambda: look(work, outcomes[0], client)))  # noqa: B023
         assert peaks[1] < 1.5 * peaks[0]
         assert peaks[1] < 30_000_000
+
+
+def test_a_look_at_a_thousand_persons_is_fourteen_calls(posthog: EmulatorProcess, tmp_path: Path) -> None:
+    uuids = posthog.add_persons(1000)
+    with client_of(posthog) as client:
+        _, work = find(posthog, client, tmp_path, uuids)
+        outcome = delete(work, client, Worker(client))
+        posthog.control("DELETE", "calls")
+        assert look(work, outcome, client).is_verified
+        fixed = 1  # the server's time
+        assert len(posthog.calls()) - fixed <= 14
+
+
+class Narrow(ErasureClient):
+    """Its answers hold no more than the rows of a few values; counts how often one did not."""
+
+    most = 3
+    cut = 0
+
+    def rows(self, sql: str, values: Mapping[str, Any], *kinds: Kind) -> list[list[Any]]:
+        if "min(timestamp)" in sql and sum(len(some) for some in values.values() if isinstance(some, list)) > self.most:
+            self.cut += 1
+            raise PostHogIncompleteError("cut")
+        return super().rows(sql, values, *kinds)
+
+
+def test_an_answer_that_would_be_cut_is_asked_for_fewer_persons_and_counts_each_event_once(
+    posthog: EmulatorProcess,
+) -> None:
+    now = datetime.now(timezone.utc)
+    uuids = posthog.add_persons(120)
+    people = [Person(one, (f"narrow-{number}-{one}",)) for number, one in enumerate(uuids)]
+    event = {"event": "e", "properties": {}, "timestamp": now.isoformat(), "created_at": now.isoformat()}
+    posthog.add_events(
+        [
+            {**event, "uuid": str(uuid4()), "person_id": one.uuid, "distinct_id": name}
+            for one in people
+            for name in (*one.distinct_ids, "another")
+        ]
+    )
+    until = now + timedelta(minutes=1)
+    with client_of(posthog) as client:
+        whole = counts.events(ErasureClient(client), people, until)
+        narrow = Narrow(client)
+        assert counts.events(narrow, people, until) == whole
+        assert narrow.cut > 0
+        assert {one.uuid: found.all for one, found in zip(people, whole.values(), strict=True)} == dict.fromkeys(
+            uuids, 2
+        )
+        narrow.most = 0
+        with pytest.raises(PostHogIncompleteError):
+            counts.events(narrow, people, until)
+
+
+def test_a_server_without_a_table_of_flags_is_asked_for_it_once(posthog: EmulatorProcess) -> None:
+    posthog.settings(generation="A")
+    people = [Person(str(uuid4()), (f"nobody-{number}",)) for number in range(300)]
+    with client_of(posthog) as client:
+        asker = ErasureClient(client)
+        for some in (people[:150], people[150:]):
+            assert counts.events(asker, some, datetime.now(timezone.utc)) == {}
+        assert asker.unknown_tables == {"flag_evaluations"}
+        assert sum(asker.calls.values()) == 3

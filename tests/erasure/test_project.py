@@ -95,7 +95,7 @@ def test_an_address_that_has_changed_can_be_told(lab: Lab) -> None:
 
 
 def test_every_record_says_which_posthog_it_was(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
+    connect(monkeypatch, lab.posthog, audit_secret="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
     folder = lab.folder / "certificates"
     paths: dict[str, Any] = {"work_path": lab.work_path, "audit_path": f"file://{folder}"}
     found = PostHogResolvePersonsOperator(task_id="r", emails=[lab.email], **paths).execute({})

@@ -31,7 +31,7 @@ BUSY = {
 @pytest.fixture
 def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
     made = new_lab(tidied, monkeypatch, tmp_path)
-    connect(monkeypatch, tidied, audit_salt=SALT)
+    connect(monkeypatch, tidied, audit_secret=SALT)
     return made
 
 

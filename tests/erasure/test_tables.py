@@ -16,7 +16,7 @@ from tests.operators.support import connect
 SALT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 #: What else today's servers tell of that may hold distinct ids.
-EMPTY = {"posthog.ai_events": 0, "system.support_tickets": 0}
+EMPTY = {"posthog.ai_events": 0, "system.session_recordings": 0, "system.support_tickets": 0}
 
 
 def visit(lab: Lab) -> str:
@@ -55,7 +55,7 @@ def test_sessions_and_heatmaps_stay_and_are_told(lab: Lab, caplog: pytest.LogCap
 
 
 def test_the_certificate_lists_what_stays_by_table(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     visit(lab)
     paths: dict[str, Any] = {"work_path": lab.work_path, "audit_path": f"file://{lab.folder}/certificates"}
     found = PostHogResolvePersonsOperator(task_id="r", emails=[lab.email], **paths).execute({})
@@ -97,9 +97,21 @@ def test_a_table_that_cannot_be_read_is_not_called_empty(lab: Lab, tmp_path: Pat
     place = next(number for number, sql in enumerate(asked) if "FROM heatmaps" in sql)
     (tmp_path / "other").mkdir()
     body = {"type": "server_error", "code": "error", "detail": "too large", "attr": None}
-    found = second_look(Lab(lab.posthog, tmp_path / "other"), status=512, body=body, skip=place, count=1)
+    # Of the question about all tables, and of the one about this table, which follows.
+    found = second_look(Lab(lab.posthog, tmp_path / "other"), status=512, body=body, skip=place, count=2)
     assert found["tables"] == {"sessions": 1, **EMPTY}
     assert found["tables_not_looked_at"] == {"heatmaps": "PostHog answered 512"}
+
+
+def test_a_question_about_all_tables_that_fails_is_asked_of_each(lab: Lab, tmp_path: Path) -> None:
+    body = {"type": "server_error", "code": "error", "detail": "too large", "attr": None}
+    found = second_look(lab)
+    asked = [call["body"]["query"]["query"] for call in lab.posthog.calls("query")]
+    place = next(number for number, sql in enumerate(asked) if "FROM heatmaps" in sql)
+    (tmp_path / "other").mkdir()
+    other = second_look(Lab(lab.posthog, tmp_path / "other"), status=512, body=body, skip=place, count=1)
+    assert (other["tables"], other["tables_not_looked_at"]) == (found["tables"], found["tables_not_looked_at"])
+    assert other["tables"]["heatmaps"] > 0
 
 
 def test_evaluations_of_flags_are_events_that_have_to_go(lab: Lab) -> None:

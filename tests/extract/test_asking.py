@@ -16,8 +16,9 @@ import pytest
 from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogTransportError
-from airflow_provider_posthog.extract.query_client import Asker, Parts, Stopped, is_too_heavy, parse
+from airflow_provider_posthog.extract.query_client import Asker, Parts, Stopped, parse
 from airflow_provider_posthog.extract.statements import Statement
+from airflow_provider_posthog.results.heaviness import is_too_heavy
 from tests.support.scripted import Reply, ScriptedServer
 
 SETTINGS = {"api_key": "phx_0123456789", "project_id": 1, "read_timeout": 5.0}

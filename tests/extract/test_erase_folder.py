@@ -233,7 +233,7 @@ def damaged(fs: Any, root: str, how: str) -> str:
         "no object": (".jsonl", b'["distinct_id"]\n', "line 1 has no 'distinct_id'"),
         "open quote": (".csv", b'distinct_id\n"secret\n', "never closed"),
         "cells": (".csv", b"n,distinct_id\n1,secret,x\n", "row 2 has 3 cells"),
-        "not utf-8": (".csv", b"distinct_id\n\xff\n", "no text in UTF-8"),
+        "not utf-8": (".csv", b"distinct_id\n\xff\n", "not text in UTF-8"),
         "another kind": (".xlsx", b"secret", "is neither Parquet nor"),
         "orc": (".orc", b"secret", "is neither Parquet nor"),
     }[how]

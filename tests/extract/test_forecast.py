@@ -63,12 +63,12 @@ def test_the_sentence_says_what_is_left_of_the_budget_of_bytes_and_when_the_rest
     slow = Forecast(rows, 49_999, row, 1.0, left=50e9, refill=20e9 / 3600)
     assert slow.seconds == pytest.approx(5 * 3600)
     assert slow.text("events", NOON).endswith(
-        "2,400 an hour, 20 GB an hour come back) let it end at 2026-05-01 17:00 UTC at the earliest"
+        "2,400 an hour, 20 GB an hour are added) let it end at 2026-05-01 17:00 UTC at the earliest"
     )
     many = Forecast(rows, 100, row, 1.0, left=50e9, refill=1e9)
     assert many.seconds == Forecast(rows, 100, row, 1.0).seconds > 0, "requests are what is short"
     unknown = Forecast(rows, 49_999, row, 1.0, left=-3.0).text("events", NOON)
-    assert "0 bytes of its budget are left: the rest waits for what comes back; the limits" in unknown
+    assert "0 bytes of its budget are left: the rest waits until the budget refills; the limits" in unknown
     assert unknown.endswith("alone do not slow it down")
     assert "budget" not in Forecast(rows, 49_999, row, 0.0, left=0.0).text("events", NOON)
 

@@ -94,7 +94,7 @@ def test_what_is_no_manifest(content: bytes) -> None:
     fs, root = memory()
     interval = Interval("events", FIRST, FIRST + timedelta(1))
     fs.pipe_file(manifests.path_of(root, interval), content)
-    with pytest.raises(PostHogError, match="no manifest"):
+    with pytest.raises(PostHogError, match="is not a manifest"):
         manifests.read(fs, root, interval)
 
 

@@ -371,14 +371,14 @@ def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
     )
     found = read(settings, sources.hogql(counts, key="event"), FIRST, LAST, page_rows=3)
     assert sum(column(found, "n")) >= EVENTS
-    with pytest.raises(PostHogIncompleteError, match="event does not tell them apart"):
+    with pytest.raises(PostHogIncompleteError, match="event does not identify them"):
         read(settings, sources.hogql(sql, key="event", values={"name": "purchase"}), FIRST, LAST)
     with pytest.raises(PostHogIncompleteError, match="have no key"):
         read(settings, sources.hogql("SELECT NULL AS id FROM numbers(3)", key="id"), FIRST, LAST)
     with pytest.raises(PostHogValidationError, match="nope"):
         read(settings, sources.hogql("SELECT nope FROM events", key="nope"), FIRST, LAST)
     days = "SELECT uuid AS id, toDate(timestamp) AS day FROM events"
-    with pytest.raises(PostHogSettingsError, match="day is not a time"):
+    with pytest.raises(PostHogSettingsError, match="day, which is not a time"):
         read(settings, sources.hogql(days, key="id", time_column="day"), FIRST, LAST)
 
 

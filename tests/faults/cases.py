@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -139,7 +140,9 @@ class Weather:
                 patch.setitem(options, "timeout", 600)
                 patch.setitem(options, every, 5.0 if every == "poll_interval" else 60.0)
                 patch.setitem(options, "deferrable", mode == "deferrable")
-            task = make(place)
+            with pytest.MonkeyPatch.context() as preparing:
+                preparing.setattr(asyncio, "run", clock.run)  # what a task needs is made by triggers, too
+                task = make(place)
             if mode == "reschedule" and getattr(task, "mode", None) == "poke":
                 task.mode = "reschedule"
             self.posthog.control("DELETE", "calls")
@@ -165,7 +168,7 @@ class Weather:
         return tries
 
     def _connect(self, changes: Mapping[str, Any], patch: pytest.MonkeyPatch) -> None:
-        made = json.loads(self.posthog.airflow_connection_json(audit_salt=SALT, rate_limit_share=0))
+        made = json.loads(self.posthog.airflow_connection_json(audit_secret=SALT, rate_limit_share=0))
         extra = {key: value for key, value in changes.items() if key not in ("host", "scheme")}
         made["host"] = changes.get("host", made["host"])
         if changes.get("scheme"):

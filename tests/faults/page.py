@@ -47,11 +47,11 @@ def text(tasks: int) -> str:
     parts = [
         _HEAD.format(tasks=tasks, faults=faults, cases=tasks * len(GROUPS)),
         _outcomes(),
-        "\n## What is known\n",
+        "\n## Known exceptions\n",
         _known(),
         _KILLS,
         *[f"- `{path}`: {what}" for path, what in KILLS.items()],
-        "\n## Tried elsewhere\n\n| | |\n|---|---|",
+        "\n## Other faults\n\n| fault | tested in |\n|---|---|",
         *[f"| {what} | `{path.replace(', ', '`, `')}` |" for what, path in ELSEWHERE.items()],
         _SOAK.format(examples=len(JOBS)),
         _DEFECTS.lstrip("\n"),
@@ -89,40 +89,44 @@ def _known() -> str:
 
 
 _AGAIN = """\
-- An event that is sent into PostHog again has the uuid of the first, so that PostHog keeps one. A flag may be set twice
-  to what it is to be.
-- Before Airflow 3.3, which keeps notes for a task, a retry cannot know the sync or the run of a view that an earlier
-  try began and lost sight of: it begins another one when that has ended."""
+- An event that is sent into PostHog again has the same uuid, so PostHog keeps one. A feature flag may be set twice
+  to the same value.
+- Airflow 3.3 and newer store notes for a task. Before 3.3, a retry cannot know the sync or the run of a view that an
+  earlier try began and lost sight of. It starts another one when that has ended."""
 _KILLS = """
 ## Kills
 
-Workers, triggerers and schedulers are killed with SIGKILL; the next try ends with the right rows, once:
+Tests kill workers, triggerers and schedulers with SIGKILL. The next try ends with the right rows, once:
 
 - `tests/faults/test_kills.py`: a task of each kind of life, killed after each of its first calls"""
 _HEAD = """\
 # Reliability
 
-What happens to a task when PostHog, the network or the worker fails. `python -m tests.faults.page` writes this page.
-The tests in `tests/faults/` prove it on every change, and `make test` prints their totals.
+This page says what happens to a task when PostHog, the network or the worker fails. Read it to decide how many
+`retries` a task needs, and what to check after an incident. The tests in `tests/faults/` prove it on every change,
+`make test` prints their totals, and `python -m tests.faults.page` writes this page.
 
-{tasks} operators, sensors, transfers and notifiers meet {faults} kinds of faults in {cases} cases. Each task meets one
-fault of each group, at one of its calls, while it waits in the worker, in the triggerer, or rescheduled. A clock that
-jumps stands for the hours. After each case the books are counted, and compared with those of a run without a fault:
+{tasks} operators, sensors, transfers and notifiers are tested with {faults} kinds of faults, in {cases} cases. In each
+case one call of a task meets one fault, while the task waits in the worker, in the triggerer, or rescheduled. Faults
+that last for hours are simulated by a clock that jumps. After each case the test compares rows, files, jobs and logs
+with those of a run without a fault. It found:
 
 | | |
 |---|---|
-| rows lost, rows there twice | 0 |
-| jobs in PostHog more than one (but for what is [known](#what-is-known)) | 0 |
-| files left, tables half loaded | 0 |
-| tasks that do not succeed once PostHog is well again | 0 |
-| errors that are not the provider's own | 0 |
+| rows lost, rows that are there twice | 0 |
+| jobs started twice in PostHog (except the [known exceptions](#known-exceptions)) | 0 |
+| files left behind, tables loaded by half | 0 |
+| tasks that do not succeed when PostHog works again | 0 |
+| errors of another class than the provider's own | 0 |
 | keys, salts, e-mail addresses and distinct ids in logs at DEBUG, results, errors, templates and triggers | 0 |
 
 ## What a task does
 
-"succeeds": at the first try. "waits and succeeds": it waits as long as PostHog asks. "fails": with an error that names
-the fault; the next try, when PostHog is well, ends as if nothing had been. Where both are possible, it depends on the
-task: one that waits for a job goes on waiting, one that has nothing to wait for fails.
+- "succeeds": at the first try.
+- "waits and succeeds": it waits as long as PostHog asks.
+- "fails": with an error that names the fault. The next try, when PostHog works again, ends as if nothing had happened.
+- "succeeds or fails": this depends on the task. A task that waits for a job keeps waiting; a task without a job fails.
+
 """
 _SOAK = """
 ## A soak
@@ -137,10 +141,12 @@ of a file, no table of a load that ended, and no key, salt, e-mail address or di
 cloud.
 """
 _DEFECTS = """
-## Would we notice?
+## Would these tests notice a defect?
 
 `tests/defects/` puts defects into the package, one by one: a POST that is repeated blindly, a key that follows a
-redirect, a count or a size that is not compared, a file that grows under its final name. Each has to turn a test red.
+redirect, a count or a size that is not compared, a file that grows under its final name. Each must make a test fail.
+
+Next: [what to do about each error](troubleshooting.md), [what is sent again](limits.md#what-is-sent-again).
 """
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 FILE = Path(__file__).parent / "outcomes.tsv"
 #: What is known of single tasks, and told in docs/reliability.md: the task, the fault, and what is not as elsewhere.
 _TWICE = (
-    "PostHog may make the files twice: nothing of ours fits into a file download, so one whose start was not answered "
-    "cannot be told from others. Its rows are billed; none lands twice."
+    "PostHog may make the files twice. A file download cannot carry an id of ours, so one whose start was not answered "
+    "looks like any other. PostHog bills its rows; no row is written twice."
 )
 KNOWN: dict[tuple[str, str, str], str] = {
     ("PostHogFileDownloadOperator", fault, "books"): _TWICE

@@ -222,8 +222,7 @@ def bender(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     connection = json.loads(posthog.airflow_connection_json())
     connection |= {"host": made.url, "port": None, "schema": None}
     connection["extra"] = {**connection["extra"], "rate_limit_share": 0}
-    for module in ("tasks.job_start", "api.refresh"):  # only the patience, not the code
-        monkeypatch.setattr(f"airflow_provider_posthog.{module}._LOST_WAITS", (0.01,))
+    monkeypatch.setattr("airflow_provider_posthog.api.jobs.LOST_WAITS", (0.01,))  # only the patience, not the code
     posthog.settings(export_seconds=0.02, file_download_seconds=0.0)
     with closing(PostHogHook()) as direct:
         made_export = direct.client.send(exports.create(export_format=exports.CSV, export_context={"source": SOURCE}))

@@ -30,7 +30,7 @@ def redact(text: str) -> Any:
 
 
 def test_it_is_read_once(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, connected, audit_salt=f" {SALT}\n")
+    connect(monkeypatch, connected, audit_secret=f" {SALT}\n")
     hook = PostHogHook()
     assert hook.audit_salt() == SALT
     monkeypatch.delenv("AIRFLOW_CONN_POSTHOG_DEFAULT")
@@ -42,7 +42,7 @@ def test_it_is_masked_whenever_the_connection_is_read(
     connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     salt = SALT[::-1]  # each test masks one of its own, as nothing is ever unmasked
-    connect(monkeypatch, connected, audit_salt=salt)
+    connect(monkeypatch, connected, audit_secret=salt)
     assert salt in redact(f"logged: {salt}"), "this would prove nothing"
     PostHogHook().settings()
     assert redact(f"logged: {salt}") == "logged: ***"
@@ -50,7 +50,7 @@ def test_it_is_masked_whenever_the_connection_is_read(
 
 def test_it_is_masked_in_the_triggerer(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     salt = SALT[1:] + "0"
-    connect(monkeypatch, connected, audit_salt=salt)
+    connect(monkeypatch, connected, audit_secret=salt)
     hook = PostHogHook()
 
     async def use() -> None:
@@ -67,14 +67,14 @@ def test_only_who_needs_it_minds_that_it_is_missing(connected: EmulatorProcess) 
     assert hook.get_records("SELECT 1 LIMIT 1") == [[1]]
     with pytest.raises(PostHogSettingsError) as caught:
         hook.audit_salt()
-    assert caught.value.field == "audit_salt"
+    assert caught.value.field == "audit_secret"
     assert "secrets.token_hex(32)" in str(caught.value)
 
 
 def test_a_bad_one_is_not_shown(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = "not so random"
     for salt in (bad, f"{SALT} {SALT}", connected.api_key):
-        connect(monkeypatch, connected, audit_salt=salt)
+        connect(monkeypatch, connected, audit_secret=salt)
         hook = PostHogHook()
         assert hook.settings().api_key == connected.api_key
         with pytest.raises(PostHogSettingsError) as caught:

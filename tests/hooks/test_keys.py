@@ -156,4 +156,4 @@ def test_the_certificate_tells_once_that_the_key_was_replaced_and_shows_neither(
 
 
 def _with_key(posthog: EmulatorProcess, key: str, salt: str) -> str:
-    return json.dumps({**json.loads(posthog.airflow_connection_json(audit_salt=salt)), "password": key})
+    return json.dumps({**json.loads(posthog.airflow_connection_json(audit_secret=salt)), "password": key})

@@ -123,3 +123,16 @@ def test_the_decorator_task_sql_asks_posthog(connected: EmulatorProcess, run_dag
 
     run = run_dag(make_dag("task_sql", tasks), **when(datetime(2026, 1, 2, tzinfo=timezone.utc)))
     assert task_states(run) == {"numbers": "success"}
+
+
+@pytest.mark.parametrize("df_type", ["pandas", "polars"])
+def test_operators_that_write_a_frame_to_storage_get_it_from_the_connections_hook(
+    connected: EmulatorProcess, df_type: str
+) -> None:
+    """What ``SqlToS3Operator`` does with a connection, without the provider of Amazon, and those that are like it."""
+    from airflow.models import Connection
+
+    hook = Connection.get_connection_from_secrets("posthog_default").get_hook(hook_params=None)
+    assert callable(hook.get_df)
+    frame = hook.get_df(sql="SELECT number AS n FROM numbers(3) LIMIT 3", parameters=None, df_type=df_type)
+    assert frame["n"].to_list() == [0, 1, 2]

@@ -131,7 +131,7 @@ def test_it_names_the_project(connected: EmulatorProcess) -> None:
     assert good is True, text
     assert str(connected.project_id) in text
     assert connected.url in text
-    assert "every scope" in text
+    assert "all scopes" in text
     assert connected.api_key not in text
 
 

@@ -21,7 +21,7 @@ PASSWORD = "pr0xy-pass-word"
 
 @pytest.fixture
 def used(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> PostHogHook:
-    connect(monkeypatch, connected, audit_salt=SALT)
+    connect(monkeypatch, connected, audit_secret=SALT)
     hook = PostHogHook()
     hook.send(projects.me())
     assert hook.audit_salt() == SALT

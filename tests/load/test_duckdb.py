@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from airflow_provider_posthog.exceptions import PostHogIncompleteError
-from tests.load.databases import START, DuckDB, appending, events, merging, replacing
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError
+from tests.load.databases import DAY, SCHEMA, START, DuckDB, appending, events, merging, replacing
 
 
 @pytest.mark.parametrize("write", [replacing, merging, appending])
@@ -95,7 +95,9 @@ def test_the_last_of_two_rows_stays_whatever_order_duckdb_keeps(duck: DuckDB) ->
 
 
 @pytest.mark.parametrize("write", [replacing, merging])
-@pytest.mark.parametrize(("limit", "meanwhile"), [("4GiB", "512.0 MiB"), ("300MiB", "300.0 MiB")])
+@pytest.mark.parametrize(
+    ("limit", "meanwhile"), [("4GiB", "512.0 MiB"), ("300MiB", "300.0 MiB"), ("2048000TiB", "512.0 MiB")]
+)
 def test_memory_is_bounded_while_rows_come(duck: DuckDB, write: Any, limit: str, meanwhile: str) -> None:
     """What is not committed would stay in memory, up to the limit, which is most of the machine's."""
     other = duck.connect()
@@ -137,3 +139,22 @@ def test_rows_of_a_key_that_are_there_twice_are_noticed(duck: DuckDB) -> None:
         duck.load(appending("t", ("k",)), table)
     assert duck.load(merging("t", ("k",)), table).changed == 1
     assert duck.rows("SELECT k, n FROM t") == [("a", 3)]
+
+
+@pytest.mark.parametrize("write", [replacing, merging, appending])
+def test_of_two_loads_that_only_add_rows_one_is_refused(duck: DuckDB, write: Any) -> None:
+    """In one process; DuckDB would take both, as neither sees the other's rows."""
+    duck.load(replacing(start=START - DAY, end=START), events(3, start=START - DAY, first=90))
+    duck.run("COMMENT ON TABLE events IS 'it''s ours'")
+    first, second = duck.loader(write()), duck.loader(write())
+    with first, second:
+        for loader in (first, second):
+            loader.open(SCHEMA)
+            loader.write(events(5))
+        first.commit()
+        with pytest.raises(PostHogLoadError, match="onflict"):
+            second.commit()
+    assert duck.count() == 8
+    assert duck.rows("SELECT comment FROM duckdb_tables() WHERE table_name = 'events'") == [("it's ours",)]
+    duck.load(write(), events(5))
+    assert duck.count() == 8

@@ -129,7 +129,7 @@ def test_rows_that_stay_are_an_error(warehouse: Warehouse) -> None:
 
 
 def test_names_are_names(warehouse: Warehouse) -> None:
-    with pytest.raises(PostHogSettingsError, match="no name of a table"):
+    with pytest.raises(PostHogSettingsError, match="not the name of a table"):
         warehouse.remove([], [], "events; DROP TABLE events")
     with pytest.raises(PostHogLoadError, match="of nowhere"):
         warehouse.remove([], [], "nowhere")

@@ -146,9 +146,9 @@ def test_a_database_of_which_only_standard_sql_is_known_counts_what_it_can(postg
     database.load(merging(), events(3))
     assert counted(database.load(merging(), events(4))) == (1, None, None, None)
     for options in ({"deleted": "delete"}, {"deleted": "mark"}):
-        with pytest.raises(PostHogSettingsError, match="deleted: is not for a database"):
+        with pytest.raises(PostHogSettingsError, match="deleted: is not for databases"):
             database.load(merging(**options), events(3))
-    with pytest.raises(PostHogSettingsError, match="write_disposition: is not for a database"):
+    with pytest.raises(PostHogSettingsError, match="write_disposition: is not for databases"):
         database.load(Target("other", "scd2", key=("uuid",)), events(3))
 
 

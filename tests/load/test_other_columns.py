@@ -49,7 +49,7 @@ def test_a_column_that_takes_no_null_and_has_no_default_is_refused(known: Databa
     columns = "uuid varchar(40) PRIMARY KEY, event text, created_at timestamp, properties text"
     known.run(f"CREATE TABLE events ({columns}, mine integer NOT NULL)")
     options = {"other_columns": "null"} if write is replacing else {}
-    with pytest.raises(PostHogSettingsError, match="'mine' is not among what is loaded, takes no null"):
+    with pytest.raises(PostHogSettingsError, match="lack the table's column 'mine', which takes no null"):
         known.load(write(**options), events(1))
 
 

@@ -7,11 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.removal import Criterion, Removal, as_text
-from tests.load.databases import Database, DuckDB, Postgres, SQLite, postgres_database
+from tests.load.databases import Database, DuckDB, Postgres, SQLite, merging, postgres_database
 
 UUID = "3dc16883-e41d-573c-94ce-5d5370469f17"
 OTHER = "00000000-0000-4000-8000-000000000001"
@@ -81,7 +82,7 @@ def test_what_is_not_there_is_named(database: Database, table: str) -> None:
 
 
 def test_a_name_that_is_none_is_refused(database: Database) -> None:
-    with pytest.raises(PostHogSettingsError, match="no name of a table"):
+    with pytest.raises(PostHogSettingsError, match="not a name of a table"):
         remove(database, [], [], "events; DROP TABLE events")
 
 
@@ -118,3 +119,56 @@ def test_a_kill_before_the_commit_changes_nothing(database: Database) -> None:
         criteria: list[Any] = [Criterion("distinct%id", iter(["a"]))]
         assert Removal(connection, "events", value).run(criteria) == {"distinct%id": 1}
     assert database.count() == 1
+
+
+def _erased(database: Database, names: list[str], uuids: list[str], table: str = "people") -> Removal:
+    with closing(database.connect()) as connection:
+        if isinstance(database, DuckDB):
+            connection.begin()
+        removal = Removal(connection, table, "%s" if isinstance(database, Postgres) else "?")
+        removal.run([Criterion("it's", iter(names)), Criterion("person_id", iter(uuids), any_case=True)])
+        connection.commit()
+        return removal
+
+
+@pytest.mark.parametrize("table", ["people", '"Some""thing".people'])
+def test_rows_in_quarantine_go_too_and_no_others(database: Database, table: str) -> None:
+    if table != "people" and isinstance(database, SQLite):
+        table = "main.people"
+    elif table != "people":
+        database.run('CREATE SCHEMA "Some""thing"')
+    database.run(f"""CREATE TABLE {table} (n INTEGER PRIMARY KEY, "it's" TEXT, person_id TEXT, price INTEGER)""")
+    names = [*STRANGE, "half \ud83d".encode("utf-8", "replace").decode(), "zero \\u0000", "stranger", None]
+    rows = [(name, OTHER) for name in names] + [("somebody", UUID.upper())]
+    columns = {"n": [*range(len(rows))], "it's": [row[0] for row in rows], "person_id": [row[1] for row in rows]}
+    coming = pa.table({**columns, "price": ["no number"] * len(rows)})
+    loaded = database.load(merging(table, key=("n",), schema_policy="quarantine"), coming)
+    assert (loaded.rejected, loaded.rows) == (len(rows), 0)
+    asked = [name for name in names if name not in (None, "stranger")]
+    assert _erased(database, [*map(str, asked)], [UUID], table).rejected == len(asked) + 1
+    left = database.rows(f"SELECT data FROM {table}__rejected")
+    assert ["stranger" in row[0] or "null" in row[0] for row in left] == [True, True]
+    assert _erased(database, [*map(str, asked)], [UUID], table).rejected == 0, "a retry finds nothing"
+
+
+def test_a_table_without_a_quarantine_says_so(database: Database) -> None:
+    database.run("""CREATE TABLE people ("it's" TEXT, person_id TEXT)""", "CREATE TABLE others__rejected (data TEXT)")
+    assert _erased(database, ["Ann"], []).rejected is None
+
+
+def test_nothing_is_erased_while_a_load_keeps_what_it_has_read(database: Database) -> None:
+    database.run(
+        """CREATE TABLE people ("it's" TEXT, person_id TEXT)""",
+        "INSERT INTO people VALUES ('Ann', 'x')",
+        "CREATE TABLE people__loading_posthog_20261129_ab12 (part INTEGER)",
+        "CREATE TABLE others__loading_posthog_20261129_ab12 (part INTEGER)",
+    )
+    with pytest.raises(
+        PostHogLoadError, match="people__loading_posthog_20261129_ab12, and may be of these persons"
+    ) as refused:
+        _erased(database, ["Ann"], [])
+    assert "others" not in str(refused.value)
+    assert database.count("people") == 1
+    database.run("DROP TABLE people__loading_posthog_20261129_ab12")
+    _erased(database, ["Ann"], [])
+    assert database.count("people") == 0

@@ -161,7 +161,7 @@ def test_the_filter_is_exact_whatever_the_column_takes_for_one(known: Database) 
     known.load(replacing(), named(3, "click"), named(4, "Click", first=10))
     target = replacing(only={"event": ("click",)})
     if isinstance(known, SQLite):
-        with pytest.raises(PostHogLoadError, match="takes values for one that are different in event"):
+        with pytest.raises(PostHogLoadError, match="treats values as equal that differ in event"):
             known.load(target, named(1, "click"))
         assert known.count() == 7
     else:

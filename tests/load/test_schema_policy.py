@@ -95,8 +95,8 @@ def test_rows_that_do_not_fit_go_into_quarantine_with_the_reason(each: Database)
         loaded = each.load(target(**policy), given)
         assert (loaded.rows, loaded.inserted, loaded.rejected, loaded.misfits) == (1, new, 2, {})
         assert rejected(each) == [
-            ("price is not a decimal(12,2)", {"id": "2", "price": '"12,50"', "paid": "true"}),
-            ("price is not a decimal(12,2); paid is not a boolean", {"id": "3", "price": "x", "paid": "maybe"}),
+            ("price does not fit decimal(12,2)", {"id": "2", "price": '"12,50"', "paid": "true"}),
+            ("price does not fit decimal(12,2); paid does not fit boolean", {"id": "3", "price": "x", "paid": "maybe"}),
         ], "a second try does not double them"
     each.load(target(**{**policy, "label": "dag.other"}), given)
     assert each.count("t__rejected") == 4
@@ -131,10 +131,10 @@ def test_numbers_texts_and_uuids_that_are_too_much_for_a_column_go_into_quaranti
     loaded = postgres.load(target(schema_policy="quarantine"), table)
     assert (loaded.rows, loaded.rejected) == (1, 4)
     assert [reason for reason, _ in rejected(postgres)] == [
-        "n is not an integer",
-        "word is not a character varying(3)",
-        "yes is not a boolean",
-        "id is not a uuid",
+        "n does not fit integer",
+        "word does not fit character varying(3)",
+        "yes does not fit boolean",
+        "id does not fit uuid",
     ]
 
 
@@ -180,7 +180,7 @@ def test_a_type_becomes_wider_without_a_change_of_values(request: pytest.Fixture
 
 def test_a_text_in_a_column_of_numbers_widens_nothing(each: Database) -> None:
     each.load(target(), numbers(2))
-    with pytest.raises(PostHogSettingsError, match="'n' comes as string"):
+    with pytest.raises(PostHogSettingsError, match="'n' as string"):
         each.load(target(schema_policy="evolve"), pa.table({"id": ["1"], "n": ["x"]}))
 
 

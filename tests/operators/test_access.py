@@ -89,7 +89,7 @@ def test_cohorts_of_both_kinds_are_told(lab: Lab, is_static: bool) -> None:
 def test_all_there_is_of_a_person_and_nothing_of_others(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     caplog.set_level(logging.DEBUG)
     lab.event(lab.names[1], properties={"note": NASTY, "$groups": {"company": "acme"}})
     lab.recording()
@@ -302,7 +302,7 @@ def finish(persons: Any, access: Any, **given: Any) -> dict[str, Any]:
 def test_the_end_of_a_request_for_access_closes_its_certificate_and_keeps_no_identifiers(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     (lab.folder / "who.csv").write_text(f"email\n{lab.email}\n")
     who = f"file://{lab.folder}/who.csv"
     persons = lab.resolve(identifiers_path=who, audit_path=f"file://{lab.folder}/certificates")

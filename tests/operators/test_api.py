@@ -342,7 +342,7 @@ def test_text_that_looks_like_such_a_key_is_text(scripted: ScriptedServer) -> No
 def test_numbers_that_json_does_not_have(scripted: ScriptedServer, tmp_path: Path, body: bytes) -> None:
     scripted.script(Reply(200, {"Content-Type": "application/json"}, body))
     for options in ({}, {"path": f"file://{tmp_path}/x"}):
-        with pytest.raises(PostHogTransportError, match="no JSON"):
+        with pytest.raises(PostHogTransportError, match="not JSON"):
             operator("projects.me", **options).execute({})
     assert list(tmp_path.iterdir()) == []
 

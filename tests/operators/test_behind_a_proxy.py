@@ -16,7 +16,7 @@ EXPORTS = "*/exports/"
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_posthog.tasks.job_start._LOST_WAITS", (0.05, 0.1))
+    monkeypatch.setattr("airflow_provider_posthog.api.jobs.LOST_WAITS", (0.05, 0.1))
 
 
 @pytest.mark.parametrize("times", [1, 5])

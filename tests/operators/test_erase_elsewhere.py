@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
@@ -58,6 +59,14 @@ def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     yield database
 
 
+def quarantine(database: Database, *rows: dict[str, str]) -> None:
+    columns = ("rejected_at", "task", "run", "interval_start", "interval_end", "reason", "data")
+    database.run(
+        f"CREATE TABLE persons__rejected ({', '.join(f'{one} TEXT' for one in columns)})",
+        *(f"INSERT INTO persons__rejected (data) VALUES ('{json.dumps(row)}')" for row in rows),
+    )
+
+
 def fill(database: Database, *rows: tuple[str, str], table: str = "persons") -> None:
     database.run(
         f"CREATE TABLE {table} (id TEXT, email TEXT)",
@@ -94,6 +103,21 @@ def test_rows_under_a_uuid_from_before_a_merge_go_too(lab: Lab, warehouse: Datab
     fill(warehouse, (lab.person, "new"), (old.upper(), "old"), (STRANGER, "nobody"))
     done = erase(lab.resolve())
     assert (done["deleted"], done["left"], ids(warehouse)) == (2, 0, {STRANGER})
+
+
+def test_rows_in_the_quarantine_of_a_table_go_with_it_and_the_certificate_is_told(
+    lab: Lab, warehouse: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch, lab.posthog, audit_secret="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
+    fill(warehouse, (lab.person, "ann"), (STRANGER, "nobody"))
+    quarantine(warehouse, {"id": lab.person.upper(), "email": "ann"}, {"id": STRANGER, "email": "nobody"})
+    request = lab.resolve(emails=[lab.email], audit_path=f"file://{tmp_path}/certificates")
+    done = erase(request)
+    assert (done["deleted"], done["rejected"], done["left"]) == (1, 1, 0)
+    assert [json.loads(row[0])["id"] for row in warehouse.rows("SELECT data FROM persons__rejected")] == [STRANGER]
+    (folder,) = (tmp_path / "certificates").glob("[!_]*")
+    records = "".join(one.read_text() for one in folder.iterdir())
+    assert "erased 1 rows (1 by id) and 1 rows in quarantine of 1 person from the table persons" in records
 
 
 def test_rows_of_who_has_an_old_uuid_now_stay(lab: Lab, warehouse: Database) -> None:
@@ -191,7 +215,7 @@ def erase_files(request: Any, path: str, **given: Any) -> dict[str, Any]:
 
 
 def test_files_that_a_transfer_has_written(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
+    connect(monkeypatch, lab.posthog, audit_secret="5b0e7c41a9d84f2e86c3b7f0d1a2e394")
     path = f"file://{tmp_path}/lake"
     lab.event()
     written = PostHogQueryToObjectStorageOperator(
@@ -268,3 +292,28 @@ def test_a_warehouse_whose_provider_is_not_installed(lab: Lab, monkeypatch: pyte
     monkeypatch.setattr(SqlDatabase, "_hook", lambda self: None)
     with pytest.raises(PostHogSettingsError, match="no installed provider"):
         erase(lab.resolve())
+
+
+@pytest.mark.parametrize("name", [None, "query"])
+def test_rows_that_were_kept_aside_go_out_of_their_files_too(lab: Lab, tmp_path: Path, name: str | None) -> None:
+    path, names = f"file://{tmp_path}/lake", [lab.name, "stranger", "fits"]
+    for hours, column in ((2, "1"), (1, "if(distinct_id = 'fits', '1', concat('of ', distinct_id))")):
+        PostHogQueryToObjectStorageOperator(
+            task_id="write",
+            query=f"SELECT distinct_id, {column} AS n FROM (SELECT arrayJoin({{names}}) AS distinct_id)",
+            values={"names": names},
+            key="distinct_id",
+            path=path,
+            start=ago(hours=hours),
+            end=ago(hours=hours - 1, seconds=1),
+            settle=timedelta(0),
+            schema_policy="quarantine",
+        ).execute(context())
+    (aside,) = (tmp_path / "lake" / "_rejected").iterdir()
+    assert aside.read_text().count("distinct_id") == 2
+    done = erase_files(lab.resolve(), path, name=name)
+    assert (done["deleted"], done["left"]) == (2, 0)
+    assert [json.loads(line)["distinct_id"] for line in aside.open()] == ["stranger"]
+    assert not [
+        one for one in (tmp_path / "lake").rglob("*") if one.is_file() and lab.name.encode() in one.read_bytes()
+    ]

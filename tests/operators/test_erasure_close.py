@@ -28,7 +28,7 @@ WHY = {"reason": "PostHog's support cannot delete future events", "decision": "T
 
 @pytest.fixture
 def lab(connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    connect(monkeypatch, connected, audit_salt=SALT)
+    connect(monkeypatch, connected, audit_secret=SALT)
     monkeypatch.setenv(SALT_VARIABLE, SALT)
     return Lab(connected, tmp_path)
 

@@ -30,7 +30,7 @@ SALT = "5b0e7c41a9d84f2e86c3b7f0d1a2e394"
 
 @pytest.fixture
 def lab(connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    connect(monkeypatch, connected, audit_salt=SALT)
+    connect(monkeypatch, connected, audit_secret=SALT)
     return Lab(connected, tmp_path)
 
 

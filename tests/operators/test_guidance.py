@@ -100,6 +100,27 @@ def test_what_is_no_error_of_ours_or_is_handled_says_nothing(said: Said) -> None
     assert not said()
 
 
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [
+        ("orjson", "warehouse"),
+        ("pyarrow.parquet", "warehouse"),
+        ("pandas", "pandas"),
+        ("polars", "polars"),
+        ("deltalake", "delta"),
+        ("pyiceberg.catalog", "iceberg"),
+    ],
+)
+def test_a_package_that_is_missed_anywhere_in_a_task_leads_to_its_extra(package: str, extra: str, said: Said) -> None:
+    missing = ModuleNotFoundError(f"No module named {package!r}", name=package)
+    with pytest.raises(PostHogSettingsError, match=rf"Install airflow-provider-posthog\[{extra}\]\.") as caught:
+        Fails(error=missing, task_id="fails").execute({})
+    assert (caught.value.field, caught.value.problem) == ("Fails", f"needs {package.partition('.')[0]}.")
+    assert [name for name, _ in said()] == ["PostHogSettingsError"]
+    with pytest.raises(ModuleNotFoundError):  # of the reader's own
+        Fails(error=ModuleNotFoundError("x", name="our_package"), task_id="fails").execute({})
+
+
 def test_sensors_and_tasks_without_a_connection_do_so_too(
     said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

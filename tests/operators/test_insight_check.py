@@ -125,7 +125,7 @@ def test_a_cell_of_sql(connected: EmulatorProcess) -> None:
     insight = saved(queries.hogql("select 'x' as name, 7 as n, 2.5 as share"))
     assert check(insight=insight, condition="= 7", column="n").execute(context())["value"] == 7
     assert check(insight=insight, condition="= 2.5", column=2).execute(context())["value"] == 2.5
-    with pytest.raises(PostHogJobFailed, match="no number") as failed:
+    with pytest.raises(PostHogJobFailed, match="not a number") as failed:
         check(insight=insight, condition="= 7").execute(context())
     assert "column" in str(failed.value)
 

@@ -32,7 +32,7 @@ def tidied(posthog_emulator: EmulatorProcess) -> EmulatorProcess:
 @pytest.fixture
 def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
     made = new_lab(tidied, monkeypatch, tmp_path)
-    connect(monkeypatch, tidied, audit_salt=SALT)
+    connect(monkeypatch, tidied, audit_secret=SALT)
     return made
 
 
@@ -97,10 +97,10 @@ def test_nobody_looks_before_its_time(lab: Lab) -> None:
 
 def test_another_posthog_or_another_salt_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     erased(lab)
-    connect(monkeypatch, lab.posthog, audit_salt=OTHER_SALT)
-    with pytest.raises(PostHogSettingsError, match="another audit_salt"):
+    connect(monkeypatch, lab.posthog, audit_secret=OTHER_SALT)
+    with pytest.raises(PostHogSettingsError, match="another audit_secret"):
         look_again(lab)
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     with pytest.raises(PostHogSettingsError, match="is about project"):
         look_again(lab, project_id=77)
     assert len(files(lab)) == 1
@@ -152,7 +152,7 @@ def test_a_new_address_of_the_same_posthog_has_to_be_told(lab: Lab, monkeypatch:
         before.replace("127.0.0.1", "localhost") if "127.0.0.1" in before else before.replace("localhost", "127.0.0.1")
     )
     monkeypatch.setattr(lab.posthog, "url", after)
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     lab.posthog.control("DELETE", "calls")
     with pytest.raises(PostHogSettingsError, match="moved_from"):
         look_again(lab)

@@ -197,7 +197,7 @@ def test_identifiers_come_from_a_file(lab: Lab) -> None:
         ("a.csv", "email\n", "no identifier"),
         ("a.jsonl", "{}\n", "line 1"),
         ("a.jsonl", "[1]\n", "line 1"),
-        ("a.csv", "uuid\nnot-one\n", "line 2 is not a UUID"),
+        ("a.csv", "uuid\nnot-one\n", "line 2 that is not a UUID"),
         ("a.csv", 'email\na@b.c\n\n"x@y.z\n', "quote in line 4"),
         ("a.csv", 'email\n"x"@y.z\n', "quote in line 2"),
         ("a.csv", b"email\na@b.c\n\xff\n", "UTF-8 text in line 3"),
@@ -208,7 +208,7 @@ def test_identifiers_come_from_a_file(lab: Lab) -> None:
         ("a.csv", "email\na@b.c\n".encode("utf-16"), "UTF-16"),
         ("a.csv", "email\na@b.c\n".encode("utf-16-le"), "UTF-16"),
         ("a.csv", "sep=;\nemail;x\na@b.c;\n", "sep="),
-        ("a.jsonl", '{"distinct_id": "\\ud800"}\n', "line 1 holds half a character"),
+        ("a.jsonl", '{"distinct_id": "\\ud800"}\n', "line 1 with a lone surrogate"),
         ("a.csv", None, "no file"),
     ],
 )
@@ -255,7 +255,7 @@ def test_a_file_without_distinct_ids_holds_no_personal_data(lab: Lab) -> None:
 
 
 def test_the_certificate_of_an_erasure(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     folder = lab.folder / "certificates"
     ctx: Any = context()
     found = PostHogResolvePersonsOperator(
@@ -284,7 +284,7 @@ def test_the_certificate_of_an_erasure(lab: Lab, monkeypatch: pytest.MonkeyPatch
 def test_the_certificate_tells_which_events_nobody_could_see(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, enforced: bool
 ) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     lab.posthog.settings(event_retention_months=2, events_retention_enforced=enforced)
     folder = lab.folder / "certificates"
     lab.event(timestamp=ago(days=100))
@@ -311,7 +311,7 @@ def test_the_certificate_tells_which_events_nobody_could_see(
 def test_an_erasure_goes_on_where_the_retention_is_not_known(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, fault: dict[str, Any]
 ) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     lab.posthog.faults(method="GET", path="/api/projects/1/", count=-1, **fault)
     folder = lab.folder / "certificates"
     found = lab.resolve(**lab.asked, audit_path=f"file://{folder}")
@@ -326,7 +326,7 @@ def test_an_erasure_goes_on_where_the_retention_is_not_known(
 
 
 def test_the_certificate_names_a_survivor(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     folder = lab.folder / "certificates"
     lab.event(timestamp="2040-01-01T00:00:00Z")
     found = PostHogResolvePersonsOperator(
@@ -342,10 +342,10 @@ def test_the_certificate_names_a_survivor(lab: Lab, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_certificate_without_a_salt_deletes_nothing(lab: Lab) -> None:
-    with pytest.raises(PostHogSettingsError, match="audit_salt"):
+    with pytest.raises(PostHogSettingsError, match="audit_secret"):
         lab.resolve(emails=[lab.email], audit_path=f"file://{lab.folder}/certificates")
     found = lab.resolve()
-    with pytest.raises(PostHogSettingsError, match="audit_salt"):
+    with pytest.raises(PostHogSettingsError, match="audit_secret"):
         lab.delete(found, audit_path=f"file://{lab.folder}/certificates")
     assert not lab.posthog.calls("bulk_delete")
 
@@ -430,7 +430,7 @@ def test_groups_of_old_servers_and_unknown_ones_are_refused(lab: Lab) -> None:
 
 
 def test_the_task_is_named_in_the_certificate_as_it_ran(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_salt=SALT)
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     folder = lab.folder / "certificates"
     ti = SimpleNamespace(dag_id="gdpr", run_id="manual__7", task_id="resolve", map_index=2, try_number=3)
     operator = PostHogResolvePersonsOperator(

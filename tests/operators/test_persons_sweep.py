@@ -37,7 +37,7 @@ def written(path: Path, *, whole: bool = True) -> WorkFile:
         writer.commit()
         writer.__exit__(None, None, None)
     else:
-        writer._landing._close()  # as a kill leaves it
+        writer._atomic._close()  # as a kill leaves it
     return WorkFile(LOCAL, str(path))
 
 
@@ -97,6 +97,6 @@ def test_wrong_arguments_of_a_sweep(tmp_path: Path, given: dict[str, Any]) -> No
 
 def test_part_files_of_long_names_are_known() -> None:
     name = "x" * 230 + ".jsonl"
-    part = WorkFileWriter(LOCAL, f"/tmp/{name}", HEADER)._landing.part
+    part = WorkFileWriter(LOCAL, f"/tmp/{name}", HEADER)._atomic.part
     assert is_part_of(part, name)
     assert not is_part_of(part, "y" + name)

@@ -374,7 +374,7 @@ def test_a_start_that_never_arrived_is_told_as_it_was(
     from airflow_provider_posthog.api.steps import run
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
-    monkeypatch.setattr(module, "_LOST_WAITS", (0.01, 0.01))  # only the patience, not the code
+    monkeypatch.setattr("airflow_provider_posthog.api.jobs.LOST_WAITS", (0.01, 0.01))  # only the patience, not the code
     missing = error(404, code="not_found")
     scripted.script(missing, gateway, missing, missing)
     outcome = run(module.in_background(Target(7, "name"), time.time() + 60, 0.05, 3), PostHogHook().client)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import re
 import sqlite3
 from collections.abc import Callable
@@ -73,6 +74,8 @@ from tests.support.registry import classes
 
 PAGE = Path(__file__).parents[2] / "docs" / "connection.md"
 TREND = 2
+#: What a task that goes well may log: a start, an end, and some changes.
+MOST_LINES = 8
 FIRST = "Events to the lake"
 WAIT: dict[str, Any] = {"poll_interval": 0.05, "timeout": 20, "deferrable": False}
 LOOK: dict[str, Any] = {"poke_interval": 0.05, "timeout": 10, "mode": "poke"}
@@ -350,8 +353,8 @@ def outcome(task: Any) -> str:
 
 
 @pytest.mark.parametrize("kind", MADE, ids=lambda kind: kind.__name__)
-def test_a_task_runs_with_its_scopes_and_with_no_fewer(
-    kind: type, place: Place, monkeypatch: pytest.MonkeyPatch
+def test_a_task_runs_with_its_scopes_and_with_no_fewer_and_logs_a_start_an_end_and_nothing_twice(
+    kind: type, place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     scopes = told()[kind.__name__]
     token = {} if "project:read" in scopes else {"project_token": place.posthog.project_token}
@@ -362,7 +365,29 @@ def test_a_task_runs_with_its_scopes_and_with_no_fewer(
         assert re.search(rf"403.*{scope}", outcome(task)), f"{kind.__name__} does without {scope}"
     task = MADE[kind](place)
     limit(place, monkeypatch, scopes, **token)
-    assert outcome(task) == "done"
+    # Airflow 3 and 2 keep a task's logger under these names; theirs write elsewhere than where a test looks.
+    task._cached_logger = task._log = logging.getLogger("airflow_provider_posthog.task")
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="airflow_provider_posthog"):
+        assert outcome(task) == "done"
+    check_log(kind, [record.getMessage() for record in caplog.records if is_ours(record)], place.posthog.url)
+
+
+def is_ours(record: logging.LogRecord) -> bool:
+    """Tell this provider's lines from Airflow's and urllib3's; Airflow's sensors log through the task's own logger."""
+    text = record.getMessage()
+    of_airflow = "outside of the Task Runner" in text or text.startswith("Success criteria met")
+    of_this_test = text.startswith("PostHog refused the key")  # the one of the run before
+    return "airflow_provider_posthog" in record.name and not of_airflow and not of_this_test
+
+
+def check_log(kind: type, lines: list[str], posthog: str) -> None:
+    assert lines[0].startswith(kind.__name__)
+    assert f". PostHog: {posthog}/project/" in lines[0]
+    assert sum(bool(re.search(r" \(\d+\.\d s\)$", line)) for line in lines) == 1
+    assert re.search(r" \(\d+\.\d s\)$", lines[-1])
+    assert len(set(lines)) == len(lines), "nothing is said twice"
+    assert len(lines) <= MOST_LINES
 
 
 def test_events_need_no_scope_if_the_connection_has_the_project_s_token(

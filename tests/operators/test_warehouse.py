@@ -193,7 +193,7 @@ def test_a_view_that_is_skipped_has_failed(
     api: Client, connected: EmulatorProcess, generation: str, deferrable: bool
 ) -> None:
     connected.settings(warehouse_outcome="Skipped")
-    with pytest.raises(PostHogJobFailed, match="Skipped: PostHog left it out"):
+    with pytest.raises(PostHogJobFailed, match="Skipped: PostHog skipped it"):
         to_the_end(view(deferrable=deferrable))
 
 

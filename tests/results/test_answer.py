@@ -21,7 +21,7 @@ N = "SELECT number FROM numbers(500)"
 LONE = ask("SELECT 1 AS n LIMIT 10")
 WHOLE = {"results": [[1], [2]], "columns": ["n"], "types": [["n", "UInt8"]], "hasMore": None, "is_cached": False}
 
-#: What PostHog would cut at 100 rows without a word, or in a way that no number of rows shows.
+#: What PostHog would cut at 100 rows silently, or in a way that no number of rows shows.
 UNPROVABLE = [
     f"{N} UNION ALL {N}",
     f"{N} UNION ALL {N} LIMIT 500",
@@ -141,7 +141,7 @@ def test_what_proves_nothing_is_an_error(change: dict[str, Any], kind: type[Exce
 
 @pytest.mark.parametrize("answer", [None, 5, "rows", [], [[1]], {}, {"columns": ["n"]}])
 def test_what_is_no_answer_is_an_error(answer: Any) -> None:
-    with pytest.raises(PostHogTransportError, match="no results"):
+    with pytest.raises(PostHogTransportError, match=r"no .results."):
         read(answer, LONE)
 
 

@@ -562,7 +562,7 @@ def test_no_rows_and_null_meet_no_condition(connected: EmulatorProcess, deferrab
 def test_a_text_fails_it_without_showing_it(connected: EmulatorProcess, deferrable: bool) -> None:
     sql = "select 'ann-b', 5"
     insight = _save({"kind": "DataVisualizationNode", "source": queries.hogql(sql)})
-    with pytest.raises(PostHogJobFailed, match="no number but String") as raised:
+    with pytest.raises(PostHogJobFailed, match="is not a number but String") as raised:
         finish(_gate(insight=insight, deferrable=deferrable), context())
     assert "ann" not in str(raised.value)
 

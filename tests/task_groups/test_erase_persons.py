@@ -49,7 +49,7 @@ class _Own(BaseOperator):
 
 @pytest.fixture
 def lab(connected: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    connect(monkeypatch, connected, audit_salt=SALT)
+    connect(monkeypatch, connected, audit_secret=SALT)
     monkeypatch.setenv(SALT_VARIABLE, SALT)
     return Lab(connected, tmp_path)
 
@@ -129,15 +129,24 @@ def test_a_person_is_asked_where_airflow_can() -> None:
             group("refused", approval="hitl")
         return
     assert isinstance(approve, HITL)
-    told = {"persons": 2, "events": 7, "recordings": 0, "others": 1, "not_found": {"count": 3}}
-    told |= {"received_at": None, "due_at": "2026-12-29"}
+    resolved = {"persons": 2, "events": 7, "recordings": 1, "others": 1, "distinct_ids": 4, "project_id": 3}
+    resolved |= {"host": "https://posthog.example", "not_found": {"count": 3, "places": ["line 4"]}}
+    resolved |= {"future_events": 0, "personless": 2}
+    resolved |= {"received_at": None, "due_at": "2026-12-29"}
     given: Any = {
-        "ti": type("TI", (), {"xcom_pull": lambda self, task_ids: {"erase_persons.resolve": told}[task_ids]})()
+        "ti": type("TI", (), {"xcom_pull": lambda self, task_ids: {"erase_persons.resolve": resolved}[task_ids]})()
     }
     approve.render_template_fields(given)
     assert (approve.subject, approve.retries) == ("Erase persons from PostHog (DSR-42)?", 0)  # type: ignore[attr-defined]
-    assert approve.body.startswith("2 persons, 7 events, 0 recordings. 1 distinct ids")  # type: ignore[attr-defined]
-    assert approve.body.endswith("Received: not told; due: 2026-12-29.")  # type: ignore[attr-defined]
+    for line in (
+        "- PostHog: project 3 on https://posthog.example ([its persons](https://posthog.example/project/3/persons))",
+        "- Deleted there: 2 persons, 7 events, 1 recording",
+        "- Their distinct ids: 4, of which 1 was not asked for, and belongs to the same persons",
+        "- Identifiers that lead to nobody: 3 (line 4)",
+        "- Without a profile, and so not deleted: 2",
+        "- Received: not known; due: 2026-12-29",
+    ):
+        assert line in approve.body.splitlines()  # type: ignore[attr-defined]
     rejected = {"chosen_options": ["Reject"], "params_input": {}, "responded_at": None, "responded_by_user": None}
     from datetime import datetime
 

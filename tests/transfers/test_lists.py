@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_posthog.api.call import Call, json_object
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.extract import lists
@@ -61,12 +62,25 @@ def test_a_list_becomes_a_table_whole_and_what_was_deleted_leaves_it(
     )
     assert (key, json.loads(filters), active) == ("flag 3", made[3]["filters"], True)
     assert json.loads(data)["version"] == 1
-    from airflow_provider_posthog.api.call import Call, json_object
-
     gone: Any = Call("x", "PATCH", f"feature_flags/{made[3]['id']}/", json_object, json={"deleted": True})
     PostHogHook().send(gone)
     assert load("feature_flags", deleted="delete")["gone"] == 1
     assert duck.count("feature_flags") == 24
+
+
+def test_the_history_of_flags_has_each_of_their_versions(connected: EmulatorProcess, duck: DuckDB) -> None:
+    made = connected.add_records("feature_flags", flags(3))
+    for changes in ({}, {}, {"active": False}, {"deleted": True}):
+        if changes:
+            path = f"feature_flags/{made[1]['id']}/"
+            PostHogHook().send(Call("x", "PATCH", path, json_object, json=changes))
+        found = load("feature_flags", write_disposition="scd2")
+    assert (found["inserted"], found["gone"]) == (0, 1)
+    versions = duck.rows(
+        f"SELECT active, valid_to IS NULL FROM feature_flags WHERE id = {made[1]['id']} ORDER BY valid_from"
+    )
+    assert versions == [(True, False), (False, False)]
+    assert duck.count("feature_flags", "valid_to IS NULL") == 2
 
 
 @pytest.mark.parametrize("source", LISTS)

@@ -10,9 +10,12 @@ from uuid import uuid4
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogValidationError
 from airflow_provider_posthog.extract import named_sources, statements
+from airflow_provider_posthog.extract.older_servers import of_older_server
+from airflow_provider_posthog.extract.query_client import Asker
 from airflow_provider_posthog.extract.windows import Piece, Window
+from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.load.databases import DuckDB
@@ -82,6 +85,71 @@ def test_a_recording_is_one_row_in_the_interval_that_it_began_in(connection: Emu
     ]
     assert load("session_replays")["rows"] == 2, "a day is read again, as recordings go on"
     assert load("session_replays", write_disposition="merge")["unchanged"] == 2
+
+
+PIECES = "raw_session_replay_events"
+
+
+@pytest.mark.parametrize("lacking", [["is_deleted"], ["message_count"], ["is_deleted", "size", "click_count"]])
+def test_an_older_server_gives_recordings_without_the_columns_that_it_lacks(
+    connection: EmulatorProcess, lake: DuckDB, lacking: list[str]
+) -> None:
+    pieces = [(START + HOUR, "a"), (START + 2 * HOUR, "b")]
+    connection.add_recordings(
+        [{"session_id": "s", "distinct_id": who, "timestamp": at.isoformat()} for at, who in pieces]
+    )
+    options: dict[str, Any] = {"verify_back": DAY, "look_back": timedelta(0)}
+    whole = load("session_replays", **options)
+    before = lake.rows("SELECT * FROM t")
+    connection.settings(unknown_columns=[f"{PIECES}.{name}" for name in lacking])
+    found = load("session_replays", START, write_disposition="merge", allow_shrink=True)
+    connection.control("DELETE", "calls")
+    assert load("session_replays", **options)["verified"] == whole["verified"], "counted again without them, too"
+    columns = lake.columns("t")
+    expected = [None if name in lacking else value for name, value in zip(columns, before[0], strict=True)]
+    assert (found["rows"], lake.rows("SELECT * FROM t")) == (1, [tuple(expected)])
+
+
+@pytest.mark.parametrize(
+    ("source", "lacking"), [("persons", "is_identified"), ("groups", "updated_at"), ("groups", "created_at")]
+)
+def test_a_column_that_an_older_server_lacks_is_null_and_of_its_type(
+    connection: EmulatorProcess, lake: DuckDB, source: str, lacking: str
+) -> None:
+    load(source, settle=timedelta(0))
+    kinds = lake.rows("SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 't' ORDER BY 1")
+    connection.settings(unknown_columns=[f"{source}.{lacking}"])
+    assert load(source)["rows"] == lake.count("t")
+    assert lake.count("t", f"{lacking} IS NOT NULL") == 0
+    assert kinds == lake.rows(
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 't' ORDER BY 1"
+    )
+
+
+def test_a_column_of_your_own_that_a_server_lacks_is_an_error(connection: EmulatorProcess, lake: DuckDB) -> None:
+    connection.settings(unknown_columns=["persons.is_identified"])
+    with pytest.raises(PostHogValidationError, match="Unable to resolve field"):
+        load("persons", columns=["id", "is_identified"])
+    with pytest.raises(PostHogValidationError):
+        load("session_replays", where="nowhere = 1", write_disposition="merge")
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_which_columns_are_lacking_is_found_out_whatever_the_refusal_says(
+    connection: EmulatorProcess, names: bool
+) -> None:
+    connection.settings(unknown_columns=[f"{PIECES}.size", f"{PIECES}.is_deleted"])
+    source = named_sources.session_replays()
+    if not names:
+        body = {"type": "validation_error", "code": "invalid", "detail": "There is no such column", "attr": None}
+        connection.faults(path="*/query/", status=400, body=body, count=1)
+    asker = Asker(PostHogHook().settings(), 1)
+    found = of_older_server(asker, source)
+    asker.close()
+    assert found is not None
+    assert set(source.newer) - set(found.newer) == {"size", "is_deleted"}
+    assert "is_deleted" not in found.table
+    assert "sum(size)" not in found.table
 
 
 def test_only_pieces_around_a_window_are_looked_at() -> None:

@@ -1,4 +1,4 @@
-"""Several tasks and projects that write into one folder: none takes another's rows away without a word."""
+"""Several tasks and projects that write into one folder: none takes another's rows away silently."""
 
 from __future__ import annotations
 

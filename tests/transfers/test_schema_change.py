@@ -95,7 +95,7 @@ def test_rows_that_do_not_fit_into_the_folder_are_kept_aside_with_the_reason(
     assert (found["rows"], found["rejected"]) == (1, 2)
     assert [(row["id"], row["_posthog_reason"]) for row in kept_aside(tmp_path)] == [
         (1, "b is not a column of the folder"),
-        (2, "a is not an int32"),
+        (2, "a does not fit int32"),
     ]
     again = bring(8, "number * 2", schema_policy="quarantine")
     assert (again["rows"], again["rejected"], kept_aside(tmp_path)) == (3, 0, []), "the new load replaces them"

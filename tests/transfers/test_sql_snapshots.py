@@ -91,7 +91,7 @@ def test_persons_that_are_gone_are_marked(connection: EmulatorProcess, lake: Duc
     assert lake.count("t", "_posthog_interval_start IS NULL AND _posthog_run = 'scheduled__1'") == first["rows"] + 1
 
 
-@pytest.mark.parametrize("source", ["groups", "person_distinct_ids"])
+@pytest.mark.parametrize("source", ["persons", "groups", "person_distinct_ids"])
 def test_every_snapshot_can_keep_its_history(connection: EmulatorProcess, lake: DuckDB, source: str) -> None:
     first = load(source=source, write_disposition="scd2")
     assert counted(load(source=source, write_disposition="scd2")) == (0, 0, first["rows"], 0)
@@ -214,7 +214,7 @@ def test_properties_have_the_types_that_the_task_gives_them(connection: Emulator
     found = load(**options, schema_policy="quarantine")
     assert (found["rows"], found["rejected"], lake.count("t__rejected")) == (3, 1, 1)
     [(task, run, reason)] = lake.rows("SELECT task, run, reason FROM t__rejected")
-    assert (task.endswith(".task"), run, reason) == (True, "scheduled__1", "price is not a decimal(12,2)")
+    assert (task.endswith(".task"), run, reason) == (True, "scheduled__1", "price does not fit decimal(12,2)")
 
 
 def test_ids_properties_and_flags_have_the_database_s_own_types(

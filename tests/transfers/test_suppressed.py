@@ -43,7 +43,7 @@ def tidied(posthog_emulator: EmulatorProcess) -> EmulatorProcess:
 @pytest.fixture
 def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Lab:
     made = new_lab(tidied, monkeypatch, tmp_path)
-    connect(monkeypatch, tidied, audit_salt=SALT)
+    connect(monkeypatch, tidied, audit_secret=SALT)
     made.posthog.settings(person_lag_seconds=0)
     return made
 
@@ -157,11 +157,11 @@ def test_a_list_of_another_salt_or_a_damaged_one_is_refused(lab: Lab, monkeypatc
         with pytest.raises(PostHogSettingsError, match="is damaged"):
             to_files(lab)
     path.write_text(whole)
-    connect(monkeypatch, lab.posthog, audit_salt=OTHER_SALT)
-    with pytest.raises(PostHogSettingsError, match="another audit_salt"):
+    connect(monkeypatch, lab.posthog, audit_secret=OTHER_SALT)
+    with pytest.raises(PostHogSettingsError, match="another audit_secret"):
         to_files(lab)
     connect(monkeypatch, lab.posthog)
-    with pytest.raises(PostHogSettingsError, match="audit_salt"):
+    with pytest.raises(PostHogSettingsError, match="audit_secret"):
         to_files(lab)
 
 
@@ -170,6 +170,7 @@ def test_a_list_of_another_salt_or_a_damaged_one_is_refused(lab: Lab, monkeypatc
     [
         ({"suppressed": "maybe"}, "suppressed"),
         ({"suppress_path": None, "suppressed": "drop"}, "suppressed"),
+        ({"suppress_path": None, "suppress_object_storage_conn_id": "aws"}, "suppress_object_storage_conn_id"),
         ({"verify_back": timedelta(days=1)}, "verify_back"),
         ({"columns": ["uuid", "created_at"]}, "suppress_path"),
     ],

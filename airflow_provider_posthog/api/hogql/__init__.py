@@ -1,4 +1,4 @@
-"""The HogQL that a client has to read: its signs, its statements, and what limits their rows."""
+"""The HogQL that a client has to read: its tokens, its statements, and what limits their rows."""
 
 from airflow_provider_posthog.api.hogql.lexer import Token, significant, tokens
 from airflow_provider_posthog.api.hogql.limits import Arm, Limits, arms, limits_of

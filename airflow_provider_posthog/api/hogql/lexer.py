@@ -1,7 +1,7 @@
-"""HogQL's signs: the one lexer of this package, for servers of every age.
+"""The HogQL lexer of this package, for servers of every age.
 
-Where PostHog's own lexers differ with their age, the newest is followed: ``#`` begins a comment there and is an error
-to the older ones, and so are HogQLX's tags (``<a>Jane</a>``).
+Where PostHog's own lexers differ, this one follows the newest: there ``#`` begins a comment, and HogQLX tags
+(``<a>Jane</a>``) are read; older servers refuse both.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ELEMENT = re.compile(
 
 
 class Token(NamedTuple):
-    """A sign, a word, a text, or what is between them.
+    """A sign, a word, a text, or the space between them.
 
     :param kind: what it is.
     :param text: how it is written.
@@ -64,7 +64,7 @@ def tokens(sql: str) -> Iterator[Token]:
     :param sql: HogQL.
     """
     at = 0
-    # What is read, and what is gone back to: as PostHog's lexer does, code is read in braces, wherever those are.
+    # A stack of modes: like PostHog's lexer, read code inside braces, wherever those are.
     modes = ["code"]
     while at < len(sql):
         token = _next(sql, at, modes[-1])
@@ -90,7 +90,7 @@ def _next(sql: str, at: int, mode: str) -> Token:
 
 
 def _is_element(sql: str, tag: re.Match[str]) -> bool:
-    """Tell a tag from two comparisons, which older servers read: ``a <b AND c> d``."""
+    """Distinguish a tag from two comparisons, as older servers read it: ``a <b AND c> d``."""
     if tag.group().endswith("/>"):
         return True
     name = re.match(r"[\w-]+", tag.group()[1:])
@@ -113,7 +113,7 @@ def _turn(modes: list[str], token: Token) -> None:
 
 
 def _turn_template(modes: list[str], text: str) -> None:
-    """Keep whether a text with expressions, ``f'...{a}...'``, goes on."""
+    """Enter or leave a text with expressions, ``f'...{a}...'``."""
     goes_on = modes[-1] == "template"
     ends = _ENDS.fullmatch(text, 0 if goes_on else 2) is not None
     if goes_on and ends:

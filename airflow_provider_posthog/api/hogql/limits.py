@@ -18,7 +18,7 @@ from airflow_provider_posthog.api.hogql.numbers import number_of
 
 _SETS = frozenset({"UNION", "EXCEPT", "INTERSECT"})
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
-#: After these something is still to come: what follows is a name, whatever it is called.
+#: After these words the expression is not complete: what follows is a name, even if it looks like a keyword.
 _UNFINISHED = frozenset(
     re.findall(
         r"\w+",
@@ -35,7 +35,7 @@ _GOES_ON = frozenset(
         "CROSS ARRAY ANY ASOF SEMI ANTI ON USING SETTINGS WITH BY",
     )
 )
-#: Brackets within brackets; nobody writes so many.
+#: The deepest nesting of brackets that is read.
 _DEEPEST = 100
 
 
@@ -72,7 +72,7 @@ class Limits:
 
     @property
     def hides_cuts(self) -> bool:
-        """Whether the number of rows says nothing of how many each SELECT has."""
+        """Whether the number of rows does not show how many each SELECT returned."""
         return self.is_set and (self.tail or bool(self.operators - {"UNION ALL"}))
 
 
@@ -90,7 +90,7 @@ def limits_of(sql: str, values: object = None) -> Limits:
     if at < len(reader.tokens) and reader.has_operator(at):
         return Limits(
             (*limits.arms, Arm()), frozenset({"UNION DISTINCT"})
-        )  # nothing that PostHog reads; to be on the safe side
+        )  # PostHog would not read this; assume a set, to be safe
     return limits
 
 
@@ -130,8 +130,8 @@ class _Reader:
         return Limits(tuple(arms), frozenset(operators), True), at
 
     def has_operator(self, at: int) -> bool:
-        """Tell whether sets are brought together behind what could be read."""
-        return any(self._behind_operator(each, len(self.tokens)) is not None for each in range(at, len(self.tokens)))
+        """Return whether a set operator follows the part that could be read."""
+        return any(self._behind_operator(index, len(self.tokens)) is not None for index in range(at, len(self.tokens)))
 
     def _member(self, at: int, end: int, depth: int) -> tuple[Limits, int]:
         at = self._behind_with(at, end)
@@ -183,7 +183,7 @@ class _Reader:
         return own, at
 
     def _is_limit(self, at: int, end: int, unfinished: bool) -> bool:
-        """Tell the LIMIT of a SELECT from a column, an alias and a property of that name."""
+        """Distinguish the LIMIT of a SELECT from a column, an alias and a property of that name."""
         if self.tokens[at].upper != "LIMIT" or self._names(at) or at + 1 >= end:
             return False
         behind = self.tokens[at + 1]
@@ -194,7 +194,7 @@ class _Reader:
         return not unfinished and behind.upper not in _GOES_ON
 
     def _names(self, at: int) -> bool:
-        """Tell whether what stands before a word makes it a name."""
+        """Return whether what stands before a word makes it a name."""
         before = self.tokens[at - 1] if at else None
         return before is not None and (before.text in (".", "?.", "::") or before.upper == "AS")
 
@@ -220,11 +220,11 @@ class _Reader:
         return min(at, end)
 
     def _has(self, at: int, end: int, word: str) -> bool:
-        """Tell whether a LIMIT goes on with a word: ``BY`` makes it one of the rows for each value."""
-        return any(self.tokens[each].upper == word and not self._names(each) for each in self._outer(at, end))
+        """Return whether a LIMIT contains a word: ``BY`` makes it a limit of the rows for each value."""
+        return any(self.tokens[index].upper == word and not self._names(index) for index in self._outer(at, end))
 
     def _arm(self, at: int, end: int) -> Arm:
-        ends = [each for each in self._outer(at, end) if self._ends_number(each)]
+        ends = [index for index in self._outer(at, end) if self._ends_number(index)]
         number = self.tokens[at : min([*ends, end])]
         if self._has(at, end, "TIES") or (number and number[-1].text == "%"):
             return Arm(written=True, stretches=True)
@@ -258,7 +258,7 @@ class _Reader:
             behind += 2
         if behind >= end or not self._is_query(behind):
             return None
-        # A function may be called so, but only as the first thing that is asked for.
+        # A function may have this name, but only as the first expression of a SELECT.
         is_function = at > 0 and self.tokens[at - 1].upper in ("SELECT", "DISTINCT") and behind == at + 1
         return None if is_function and self.tokens[behind].text == "(" else behind
 
@@ -267,7 +267,7 @@ class _Reader:
         return "UNION DISTINCT" if words == ["UNION"] else " ".join(words)
 
     def _is_query(self, at: int) -> bool:
-        """Tell whether a query begins here."""
+        """Return whether a query begins here."""
         while at < len(self.tokens) and self.tokens[at].text == "(":
             at += 1
         return at < len(self.tokens) and (
@@ -290,7 +290,7 @@ class _Reader:
         return end
 
     def _ends_cte(self, at: int, before: Token) -> bool:
-        """Tell the query in brackets behind the CTEs from a CTE's own: ``a AS (...) (SELECT ...)``."""
+        """Distinguish the query in brackets behind the CTEs from a CTE's own: ``a AS (...) (SELECT ...)``."""
         return before.text == ")" or (self._names(at - 1) and before.upper not in ("MATERIALIZED", "NOT", "AS"))
 
 

@@ -16,7 +16,7 @@ def number_of(tokens: Sequence[Token], values: Mapping[str, object]) -> int | No
     """Calculate a whole number.
 
     :param tokens: how it is written, without spaces.
-    :param values: what placeholders stand for, by name; ``variables.x`` is one as well.
+    :param values: the placeholders' values, by name; ``variables.x`` counts as one as well.
     :returns: the number; ``None`` for anything else than whole numbers, ``+``, ``-``, ``*``, ``%`` and brackets.
     """
     if not 0 < len(tokens) <= _LONGEST:

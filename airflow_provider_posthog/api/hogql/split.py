@@ -13,17 +13,17 @@ def statements(sql: str) -> list[str]:
     :returns: each without its semicolon; pieces of nothing but comments are left out.
     """
     parts: list[str] = []
-    begin, said, depth = 0, False, 0
+    begin, is_text, depth = 0, False, 0
     for token in tokens(sql):
         if token.kind == "sign" and token.text in "{}":  # a lambda's block has semicolons of its own
             depth += 1 if token.text == "{" else -1
         if token.kind == "sign" and token.text == ";" and depth <= 0:
-            if said:
+            if is_text:
                 parts.append(sql[begin : token.start].strip())
-            begin, said = token.start + 1, False
+            begin, is_text = token.start + 1, False
         elif token.kind not in ("space", "comment"):
-            said = True
-    return [*parts, sql[begin:].strip()] if said else parts
+            is_text = True
+    return [*parts, sql[begin:].strip()] if is_text else parts
 
 
 def one_statement(sql: object, field: str = "hogql") -> str:

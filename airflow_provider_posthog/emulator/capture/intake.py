@@ -38,7 +38,7 @@ class Intake:
         self._attempts: Counter[str] = Counter()
 
     def judge(self, event: Mapping[str, Any], *, historical: bool, burst: Counter[str]) -> Result:
-        """Say what becomes of an event of capture V1.
+        """Return the verdict on an event of capture V1.
 
         :param event: as sent.
         :param historical: whether the batch is a migration.
@@ -79,7 +79,7 @@ class Intake:
             self._people.schedule(settings.ingestion_seconds, lambda: self.ingestion.ingest(kept))
 
     def take_unseen(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Hand on what ``/batch/`` takes: what is over the quota goes without a word.
+        """Pass on what ``/batch/`` takes: what is over the quota is dropped silently.
 
         :param events: as sent.
         """

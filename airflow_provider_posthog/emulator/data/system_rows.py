@@ -66,12 +66,12 @@ def _of_project(core: Core, row: Json) -> dict[str, object]:
 
 def _records(core: Core, records: Records, kind: str) -> Rows:
     """Show records under the names of the database's columns: ``created_by`` is there ``created_by_id``."""
-    found: Rows = []
+    rows: Rows = []
     for record in records.all(kind):
         author = record.get("created_by")
         ids = {"created_by_id": author.get("id") if isinstance(author, dict) else None}
-        found.append({**record, **ids, "dashboard_item_id": record.get("dashboard_item"), "team_id": core.project.id})
-    return found
+        rows.append({**record, **ids, "dashboard_item_id": record.get("dashboard_item"), "team_id": core.project.id})
+    return rows
 
 
 def _on_demands(core: Core, downloads: FileDownloadService) -> Rows:

@@ -147,7 +147,7 @@ class ClickHousePrinter(Printer):
     # -- fields --------------------------------------------------------------------------------------------------
 
     def field(self, node: Field) -> str:
-        """Write what a field stands for."""
+        """Write the expression of a field."""
         ref = node.ref
         if ref is None:
             return self.name(node.chain[-1])
@@ -299,8 +299,8 @@ class ClickHousePrinter(Printer):
         team = Field(["team_id"], Ref(name, "team_id", Column("integer", nullable=False)))
         guards: list[Node] = [Compare("equals", team, Constant(self.guards.team)), *self._hiding(first)]
         if first.table == ["sessions"] and not self.shown:
-            found = looked_up(node.where, name, newer=self.newer)
-            guards += [] if found is None else [found]
+            looked = looked_up(node.where, name, newer=self.newer)
+            guards += [] if looked is None else [looked]
         further = node.where.args if isinstance(node.where, Logic) and node.where.op == "and" else [node.where]
         parts = guards if node.where is None else [*guards, *further]
         return parts[0] if len(parts) == 1 else Logic("and", parts)

@@ -42,13 +42,13 @@ def looked_up(where: Node | None, table: str, *, newer: bool) -> Node | None:
     :param table: what the query calls the table
     :param newer: whether NOT is looked through, as servers do since the end of 2024
     """
-    found = _Reader(table, newer=newer).read(where) if where is not None else _LOST
-    if isinstance(found, Constant):
+    lookup = _Reader(table, newer=newer).read(where) if where is not None else _LOST
+    if isinstance(lookup, Constant):
         return None
     # PostHog has no sessions whose ids are of another kind; here they are found at any time
     version = Call("substring", [Field(["session_id"], Ref(table, "session_id", Kind("string", nullable=False)))])
     version.args += [Constant(15), Constant(1)]
-    return Logic("or", [Compare("notEquals", version, Constant("7")), found])
+    return Logic("or", [Compare("notEquals", version, Constant("7")), lookup])
 
 
 class _Reader:
@@ -69,26 +69,26 @@ class _Reader:
         return _LOST
 
     def _and(self, args: list[Node]) -> Node:
-        found = [self.read(each) for each in args]
-        if any(isinstance(each, Constant) and not each.value for each in found):
+        parts = [self.read(each) for each in args]
+        if any(isinstance(each, Constant) and not each.value for each in parts):
             return Constant(False)
-        kept = [each for each in found if not isinstance(each, Constant)]
+        kept = [each for each in parts if not isinstance(each, Constant)]
         return Logic("and", kept) if len(kept) > 1 else kept[0] if kept else Constant(True)
 
     def _or(self, args: list[Node]) -> Node:
-        found = [self.read(each) for each in args]
-        if any(each is _LOST for each in found):
+        parts = [self.read(each) for each in args]
+        if any(each is _LOST for each in parts):
             return _LOST
-        if any(isinstance(each, Constant) and each.value for each in found):
+        if any(isinstance(each, Constant) and each.value for each in parts):
             return Constant(True)
-        kept = [each for each in found if not isinstance(each, Constant)]
+        kept = [each for each in parts if not isinstance(each, Constant)]
         return Logic("or", kept) if len(kept) > 1 else kept[0] if kept else Constant(False)
 
     def _not(self, args: list[Node]) -> Node:
         if not self.newer:
             return Constant(True)
-        found = self.read(args[0])
-        return _LOST if found is _LOST else Logic("not", [found])
+        part = self.read(args[0])
+        return _LOST if part is _LOST else Logic("not", [part])
 
     def _compared(self, op: str, left: Node, right: Node) -> Node:
         if op in _FLIPPED and _is_constant(left) and _is_time(right):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from airflow_provider_posthog.emulator.hogql.ast import Call, Constant, Join, LazyTable, Node, Select, SelectSet
 from airflow_provider_posthog.emulator.hogql.catalog import Catalog
@@ -67,7 +67,7 @@ class Rules:
     :param export: the limits of exports instead of those of ``/query/``
     :param personal_api_key: refuse OFFSET, as PostHog does since 2026
     :param floor: what hides old events, if anything does
-    :param without: tables that the server does not have
+    :param without: tables, and columns as ``table.column``, that the server does not have
     :param catalog: what the project has of its own
     :param team: the project's id
     """
@@ -124,7 +124,12 @@ def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compile
 
 def _tables_of(rules: Rules) -> dict[str, Table]:
     there = {**tables(newer=rules.newer), **rules.catalog.tables}
-    return {name: table for name, table in there.items() if name not in rules.without}
+    return {name: _known_of(table, rules) for name, table in there.items() if name not in rules.without}
+
+
+def _known_of(table: Table, rules: Rules) -> Table:
+    fields = {name: kind for name, kind in table.fields.items() if f"{table.name}.{name}" not in rules.without}
+    return table if len(fields) == len(table.fields) else replace(table, fields=fields)
 
 
 def _tables(tree: Node) -> Iterator[str]:
@@ -136,7 +141,7 @@ def _tables(tree: Node) -> Iterator[str]:
 
 
 def _limit(tree: Node, rules: Rules) -> int | None:
-    """Put PostHog's limits on the outermost SELECTs; tells the page size if the query said nothing."""
+    """Put PostHog's limits on the outermost SELECTs; return the page size if the query has none."""
     default, most = (MAX_ROWS, MAX_EXPORT_ROWS) if rules.export else (DEFAULT_ROWS, MAX_ROWS)
     if isinstance(tree, SelectSet):
         for member in tree.members:
@@ -172,7 +177,7 @@ def _cap(node: Node, default: int, most: int, *, newer: bool) -> None:
 
 
 def _whole(node: Node | None) -> int | None:
-    """Tell the whole number a LIMIT says, None if it is an expression."""
+    """Return the number of a LIMIT, None if it is an expression."""
     if isinstance(node, Constant) and isinstance(node.value, int) and not isinstance(node.value, bool):
         return node.value
     return None

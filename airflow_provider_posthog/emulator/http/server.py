@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from email.utils import format_datetime
 
-# this module is the HTTP server and is imported only to run it
-from aiohttp import web  # noqa: TID253
+try:
+    # this module is the HTTP server and is imported only to run it
+    from aiohttp import web
+except ImportError:
+    raise ImportError("The emulator needs aiohttp. Install airflow-provider-posthog[emulator].") from None
 
 from airflow_provider_posthog.emulator.control.routes import PREFIX
 from airflow_provider_posthog.emulator.http.api import Api
@@ -27,7 +30,7 @@ Work = Callable[[], Awaitable[Answer]]
 
 
 class _Gone(Exception):
-    """The connection was cut on purpose; there is nobody left to answer."""
+    """The connection was cut on purpose; there is no one left to answer."""
 
 
 @dataclass

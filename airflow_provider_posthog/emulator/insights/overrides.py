@@ -73,7 +73,7 @@ def _changed(node: Json, filters: Json, variables: Json) -> Json:
     if filters.get("properties"):
         _set_properties(made, filters["properties"])
     if node.get("kind") == "HogQLQuery" and isinstance(node.get("variables"), dict):
-        # only what the query has can be overridden; the rest is dropped without a word
+        # only what the query has can be overridden; the rest is dropped silently
         made["variables"] = {name: variables.get(name) or value for name, value in node["variables"].items()}
     return made
 

@@ -1,4 +1,4 @@
-"""Cohorts: filled by a query or a file, by a job of their own, which says nothing of whom it leaves out."""
+"""Cohorts: filled by a query or a file, in a job of their own, which silently leaves people out."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class Cohorts:
         :param filters: of a dynamic one.
         :param number: its id; None for the next one.
         """
-        found = max(self._all(), default=0) + 1 if number is None else number
-        made = Cohort(found, name, is_static, created_at=self._core.clock.now(), filters=filters)
+        cohort_number = max(self._all(), default=0) + 1 if number is None else number
+        made = Cohort(cohort_number, name, is_static, created_at=self._core.clock.now(), filters=filters)
         self._core.warehouse.own.add_cohort(made, [])
         return made
 
@@ -119,16 +119,8 @@ class Cohorts:
         cohort.query = query
         self._later(cohort, lambda: self._of_query(query))
 
-    def add_distinct_ids(self, cohort: Cohort, names: Sequence[str]) -> None:
-        """Add persons by their distinct ids, as a file has them; those that nobody has are left out, unsaid.
-
-        :param cohort: the cohort.
-        :param names: the distinct ids.
-        """
-        self._later(cohort, lambda: self._of_names(names))
-
     def calculate(self, cohort: Cohort) -> None:
-        """Calculate a dynamic cohort, after the seconds of the setting; nobody is found here.
+        """Calculate a dynamic cohort, after the seconds of the setting; it has no members here.
 
         :param cohort: the cohort.
         """
@@ -154,7 +146,7 @@ class Cohorts:
         self._core.warehouse.own.remove_member(cohort, person)
 
     def calculated(self, cohort: Cohort, *, is_told: bool) -> None:
-        """Note that a cohort was calculated now.
+        """Mark a cohort as calculated now.
 
         :param cohort: the cohort.
         :param is_told: whether ``system.cohort_calculation_history`` has it; nothing is told there of filling a static

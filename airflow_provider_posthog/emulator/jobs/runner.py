@@ -79,7 +79,7 @@ def unwrap(query: object) -> Json:
 
 
 def run(work: Work) -> Json:
-    """Run a query and return the body of the answer, without the fields that tell of the cache.
+    """Run a query and return the body of the answer, without the fields about the cache.
 
     It blocks; call it in a thread.
 
@@ -105,7 +105,7 @@ def to_table(body: Json, cap: int) -> Table:
     """Make the rows of an export out of the body of an answer.
 
     :param body: what :func:`run` has returned, or a list of another endpoint.
-    :param cap: the most rows; further ones are dropped without a word, as PostHog does.
+    :param cap: the most rows; further ones are dropped silently, as PostHog does.
     """
     results = body.get("results")
     if not isinstance(results, list):

@@ -171,7 +171,7 @@ def _list(request: Request, offset: int) -> Answer:
     settings = request.state.settings
     limit = _whole(request, "limit", DEFAULT_LIMIT) or DEFAULT_LIMIT
     if settings.generation != "A":
-        # cut without a word
+        # cut silently
         limit = min(limit, MOST_EVENTS)
     limit = min(limit, settings.max_page or limit)
     order = _order(request)

@@ -70,7 +70,7 @@ def delete(request: Request) -> Answer:
 
 
 def _asked_for(request: Request, body: Json) -> list[Person]:
-    """Return the persons of a bulk deletion, each once; ids that nobody has are left out without a word."""
+    """Return the persons of a bulk deletion, each once; ids that nobody has are left out silently."""
     generation, people = request.state.settings.generation, request.state.people
     distinct_ids, ids = body.get("distinct_ids"), body.get("ids")
     if distinct_ids and ids and generation != "A":
@@ -141,7 +141,7 @@ def _delete_each(request: Request, persons: list[Person]) -> list[Json]:
 
 
 def deletion_status(request: Request) -> Answer:
-    """List the deletions of events that were asked for (``GET persons/deletion_status/``), newest first.
+    """List the requested deletions of events (``GET persons/deletion_status/``), newest first.
 
     A person that is not in it has never been asked for; one that is completed need not be without events.
 

@@ -192,7 +192,7 @@ def retrieve(request: Request) -> Answer:
 
 def _batch(request: Request, name: str) -> list[str]:
     names = request.json().get(name)
-    # more than 200 are cut off without a word, and what is not a list finds nobody
+    # more than 200 are cut off silently, and what is not a list finds nobody
     return [str(each) for each in names[:BATCH]] if isinstance(names, list) else []
 
 

@@ -23,6 +23,7 @@ from airflow_provider_posthog.tasks.batch_export import describe, find, runs_bet
 from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _NEWEST = 100
 _COUNT = (
     "SELECT count(DISTINCT uuid) FROM events WHERE timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})"
 )
-#: Runs that a task hands on at the most.
+#: The most runs that a task returns.
 _MOST_RUNS = 500
 #: Seconds for which the runs of a backfill that has ended may still be written down as going on.
 _RUNS_LATE = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -206,7 +207,9 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         runs = self._proved_runs(export, backfill, (start, end), job)
         summaries = [summary(one) for one in runs]
         rows, size = (sum(one[name] for one in summaries) for name in ("rows", "bytes"))
-        self.log.info("Backfill %s: %s rows, %s bytes in %d runs", backfill_id, f"{rows:,}", f"{size:,}", len(runs))
+        self.concludes(
+            "Backfill %s: %s, %s bytes in %s", backfill_id, counted(rows, "row"), f"{size:,}", counted(len(runs), "run")
+        )
         return {
             **result,
             "start": start.isoformat(),

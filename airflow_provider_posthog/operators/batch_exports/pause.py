@@ -54,7 +54,7 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
         now = bool(self.hook.client.send(batch_exports.retrieve(export_id)).get("paused"))
         if now is not paused:
             raise PostHogJobFailed(f"PostHog: batch export {export_id} is still {'' if now else 'not '}paused")
-        self.log.info("Batch export %s is %spaused", export_id, "" if now else "not ")
+        self.concludes("Batch export %s is %spaused", export_id, "" if now else "not ")
         return {"batch_export_id": export_id, "paused": now, "was_paused": was}
 
 

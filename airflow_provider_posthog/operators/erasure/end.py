@@ -24,6 +24,10 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
 
     For versions of Airflow without an operator that asks a person.
 
+    .. code-block:: python
+
+        PostHogErasureGateOperator(task_id="approve", persons=resolve.output, param="approved")
+
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param param: the run's parameter (``params``) that has to be true.
     :param left: what the erasure will leave on purpose, as
@@ -54,7 +58,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
         for left in self.left:
             self.log.warning("Left on purpose: %s", left)
         if (context.get("params") or {}).get(self.param) is True:
-            self.log.info("Approved by the run's parameter %r", self.param)
+            self.concludes("Approved by the run's parameter %r", self.param)
             user = getattr(context.get("dag_run"), "triggering_user_name", None)
             return {"param": self.param, "responded_by_user": {"id": user} if user else None}
         resolved = self.persons if isinstance(self.persons, Mapping) else {}
@@ -73,6 +77,10 @@ class PostHogFinishErasureOperator(ErasureEndOperator):
 
     For erasures that continue after ``PostHogPersonsErasedSensor``, which then has to keep both (``keep_work_file=True,
     close_certificate=False``). After a preview it closes the certificate as such.
+
+    .. code-block:: python
+
+        PostHogFinishErasureOperator(task_id="finish", request=delete.output, proof=erased.output)
 
     :param request: what ``PostHogDeletePersonsOperator`` returned.
     :param proof: what ``PostHogPersonsErasedSensor`` returned.
@@ -135,6 +143,10 @@ class PostHogFinishErasureOperator(ErasureEndOperator):
 
 class PostHogDiscardErasureOperator(ErasureEndOperator):
     """Ends an erasure that was not approved: closes the certificate as such, and removes the files with personal data.
+
+    .. code-block:: python
+
+        PostHogDiscardErasureOperator(task_id="discard", request=resolve.output, trigger_rule="one_failed")
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.
     :param also_remove: other files that hold identifiers.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
 from airflow_provider_posthog.tasks.storage_path import storage_path
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -74,7 +75,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         if certificate is not None:
             certificate.noted(f"{task}-done", text)
         job.finish()
-        self.log.info("E%s. %d files, of which %d were written anew", text[1:], done.files, done.rewritten)
+        self.concludes("E%s. %s, %d of them written anew", text[1:], counted(done.files, "file"), done.rewritten)
         counts = {name: getattr(done, name) for name in ("files", "rewritten", "removed", "rows", "deleted")}
         return {
             "path": str(self.path),

@@ -14,6 +14,7 @@ from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSett
 from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator
 from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -30,7 +31,7 @@ _TIMES = ("requested_at", "accepted_at")
 
 
 class PostHogSealErasureOperator(PostHogErasureOperator):
-    """Keeps what is needed to look at an erasure again, encrypted with a key from the connection's ``audit_salt``.
+    """Keeps what is needed to look at an erasure again, encrypted with a key from the connection's ``audit_secret``.
 
     Runs after the proof, and before the work file is removed. ``PostHogLookAgainOperator`` takes it from there.
 
@@ -93,7 +94,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
             name = getattr(context.get("ti"), "task_id", "seal")
             text = f"sealed what is needed to look again at {count:,} persons, on {due:%Y-%m-%d} or later"
             certificate.noted(name, text)
-        self.log.info("Sealed erasure %s; to be looked at again on %s or later", request_id, f"{due:%Y-%m-%d}")
+        self.concludes("Sealed erasure %s; to be looked at again on %s or later", request_id, f"{due:%Y-%m-%d}")
         return {
             "request_id": request_id,
             "sealed_path": str(self.sealed_path),
@@ -183,7 +184,9 @@ class PostHogLookAgainOperator(PeopleOperator):
         """Remove what nobody needs any more."""
         request_id, due = sealed.head()
         if _is_clean(states):
-            self.log.info("Erasure %s: still nothing can be read of %d persons", request_id, states["VERIFIED"])
+            self.log.info(
+                "Erasure %s: still nothing can be read of %s", request_id, counted(states["VERIFIED"], "person")
+            )
         elif due + keep_for <= now:
             self.log.warning("Erasure %s is not clean, and no longer kept: its sealed file is removed", request_id)
         else:

@@ -22,7 +22,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
 
     A running app, a backfill or a backup can bring a person back into PostHog. Transfers with the same
     ``suppress_path`` drop such rows, count them or fail. The list has HMACs of distinct ids and UUIDs with the
-    connection's ``audit_salt``: without the salt, nobody can be identified from it. It is still pseudonymous data.
+    connection's ``audit_secret``: without the salt, nobody can be identified from it. It is still pseudonymous data.
 
     Runs before the work file is removed. A retry writes the same.
 
@@ -65,7 +65,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
         text = f"wrote {entries:,} entries {self.describe()} on the list of those who must not come again"
         if certificate is not None:
             certificate.noted(getattr(context.get("ti"), "task_id", "suppress"), text)
-        self.log.info("W%s: %s", text[1:], self.suppress_path)
+        self.concludes("W%s: %s", text[1:], self.suppress_path)
         return {
             "request_id": request_id,
             "suppress_path": str(self.suppress_path),

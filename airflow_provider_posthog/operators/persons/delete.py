@@ -11,6 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSett
 from airflow_provider_posthog.tasks.certificate_facts import places
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy, check_verify_by
 from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -33,6 +34,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     detected, not assumed); then the profile. Failed deletions are requested again, and whoever still fails is named.
     PostHog's answer proves nothing: :class:`~airflow_provider_posthog.sensors.persons.PostHogPersonsErasedSensor` does.
     A retry continues where the last try stopped.
+
+    .. code-block:: python
+
+        PostHogDeletePersonsOperator(task_id="delete", persons=resolve.output, approval=approve.output)
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs, which are resolved first.
     :param delete_events: delete the events; PostHog does that at one of the next two weekends.
@@ -239,7 +244,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
         in_chunks = sum(1 for _ in chunks(work, self.chunk_size))
         calls = in_chunks * (2 if server.can_keep_persons and not options.keep_person else 1)
-        self.log.info(
+        self.concludes(
             "Preview: %d persons would be deleted in %d calls, with %d events and %d recordings; %d have no profile, "
             "and cannot be",
             totals.profiles,
@@ -295,9 +300,8 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
             if certificate is not None:
                 certificate.accepted(key, uuids, done)
             self.log.info(
-                "Asked for %d persons (chunk %s): %d failed, %d were gone, %d swallowed",
-                done.persons,
-                key,
+                "PostHog accepted the deletion of %s (%d refused, %d already gone, %d ignored as asked for before)",
+                counted(done.persons, "person"),
                 len(done.failed),
                 len(done.missing),
                 len(done.swallowed),

@@ -11,6 +11,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.lengths import seconds_of
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -87,7 +88,7 @@ class _PersonsOperator(PeopleOperator):
                 f"Properties of {len(wrong)} of {count} persons were not {what} within {timeout:.0f} seconds, "
                 f"though PostHog accepted it: {', '.join(sorted(wrong)[:20])}. Does ingestion run?"
             )
-        self.log.info("Properties of %d persons were %s, and read back", count, what)
+        self.concludes("Properties of %s were %s, and read back", counted(count, "person"), what)
         return {"persons": count}
 
 
@@ -95,6 +96,10 @@ class PostHogDeletePersonPropertyOperator(_PersonsOperator):
     """Removes properties of profiles, and reads back that they are gone.
 
     This is not an erasure: events keep their own copies of the values, and so do exports.
+
+    .. code-block:: python
+
+        PostHogDeletePersonPropertyOperator(task_id="no_phone", persons=resolve.output, properties=["phone"])
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the names of the properties, such as ``["email", "name"]``.
@@ -132,6 +137,10 @@ class PostHogUpdatePersonPropertiesOperator(_PersonsOperator):
     """Sets properties of profiles, the same for all, and reads back that they are set. Others stay.
 
     Values may be templates, but are no template fields, since Airflow stores and shows those.
+
+    .. code-block:: python
+
+        PostHogUpdatePersonPropertiesOperator(task_id="plan", persons=resolve.output, properties={"plan": "pro"})
 
     :param persons: what ``PostHogResolvePersonsOperator`` returned; or person UUIDs.
     :param properties: the values by name: JSON.

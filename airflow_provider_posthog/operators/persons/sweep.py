@@ -11,6 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import length_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -24,6 +25,10 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
 
     Both hold distinct ids. Work files are removed by the end of an erasure; this is for abandoned runs. Run it once a
     day. Files of another kind in the folder are not touched.
+
+    .. code-block:: python
+
+        PostHogSweepErasureFilesOperator(task_id="sweep", folder="s3://private/erasures/", max_age=timedelta(days=45))
 
     :param folder: where the work files are, such as ``s3://private/erasures/``; folders in it are not looked into.
     :param max_age: how old a work file may be; seconds or a timedelta. Part files go after a day.
@@ -68,5 +73,8 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
                 len(swept.needed),
                 ", ".join(swept.needed[:20]),
             )
-        self.log.info("Removed %(work_files)d work files and %(parts)d part files", swept.counts)
+        told = (
+            counted(swept.counts[name], what) for name, what in (("work_files", "work file"), ("parts", "part file"))
+        )
+        self.concludes("Removed %s and %s", *told)
         return dict(swept.counts)

@@ -12,6 +12,7 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, row, since
 from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
             for schema, one in sorted(first.items())
         ]
         rows = sum(one["rows"] for one in syncs)
-        self.log.info("Synced %d tables: %s rows", len(syncs), f"{rows:,}")
+        self.concludes("Synced %s: %s", counted(len(syncs), "table"), counted(rows, "row"))
         return {**result, "rows": rows, "syncs": syncs}
 
     def link(self, job: Job) -> str:

@@ -81,7 +81,7 @@ class PostHogLinkTableOperator(PostHogOperator):
             table: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
         else:
             table = client.send(self._create())
-        self.log.info("%s table %s", "Refreshed" if known else "Linked", self.name)
+        self.concludes("%s table %s", "Refreshed" if known else "Linked", self.name)
         return {
             "table_id": str(table.get("id")),
             "table": self.name,
