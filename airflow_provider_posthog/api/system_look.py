@@ -280,20 +280,20 @@ def _of_jobs(
         conditions = _completed(jobs, values, f"{what}s", owner, finished)
         single = [job for job in jobs if job.what != f"{what}s"]
         if single:
-            values[f"{name}_ids"] = sorted({one for job in single for one in _owners(job)})
+            values[f"{name}_ids"] = sorted({owner for job in single for owner in _owners(job)})
             counting, mine = [job.since for job in single if job.what == what], f"{column} IN {{{name}_ids}}"
             conditions.append(f"{mine} AND status = 'Running'")
             if counting:
                 values[f"{name}_created"] = _time(min(counting))
                 conditions.append(f"{mine} AND created_at >= toDateTime({{{name}_created}})")
-        return " OR ".join(f"({one})" for one in conditions)
+        return " OR ".join(f"({part})" for part in conditions)
 
     return condition
 
 
 def _of_cohorts(jobs: Sequence[Watched], values: dict[str, Any]) -> str:
-    values["cohorts"] = [int(each) for each in _named(jobs)]
-    values["cohorts_since"] = _time(min(each.since for each in jobs))
+    values["cohorts"] = [int(cohort) for cohort in _named(jobs)]
+    values["cohorts_since"] = _time(min(job.since for job in jobs))
     return "cohort_id IN {cohorts} AND started_at >= toDateTime({cohorts_since})"
 
 

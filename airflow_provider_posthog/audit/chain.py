@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 class AuditFileSystem(FileSystem, Protocol):
-    """The little of fsspec's ``AbstractFileSystem`` that is used here."""
+    """The part of fsspec's ``AbstractFileSystem`` that is used here."""
 
     def ls(self, path: str, detail: bool) -> Any:  # noqa: ANN401 - names, as detail is false
         """List a folder."""
@@ -61,7 +61,7 @@ class AuditFileSystem(FileSystem, Protocol):
 
 @dataclass(frozen=True)
 class _Link:
-    """What an append needs to know of a record that is there: not its facts, which may be large."""
+    """What an append needs of an existing record: not its facts, which may be large."""
 
     sequence: int
     name: str
@@ -85,7 +85,7 @@ class _Link:
 
 
 class AuditTrail:
-    """Writes the records of one request. Making one reads and writes nothing.
+    """Writes the records of one request. The constructor reads and writes nothing.
 
     Several tasks, and tries of a task, write to one trail; each makes its own ``AuditTrail`` with the same
     ``request_id``. Record what you are about to do before you do it, and what came of it after.
@@ -129,13 +129,13 @@ class AuditTrail:
         server_at: datetime | str | None = None,
         **facts: Unpack[Facts],
     ) -> AuditRecord:
-        """Write a record, unless the newest one of this kind and key says the same: so a retry writes nothing twice.
+        """Write a record, unless the newest one of this kind and key is equal: so a retry writes nothing twice.
 
         :param kind: ``requested``, ``dry_run``, ``accepted``, ``state_changed``, ``verified``, ``failed``, ``residue``
             or ``note``.
-        :param key: tells records of one kind apart, such as ``chunk-7``; no personal data.
+        :param key: distinguishes records of one kind, such as ``chunk-7``; no personal data.
         :param server_at: the time by PostHog's clock.
-        :param facts: what is to be told; identifiers as pairs of kind and value, of which only HMACs are written.
+        :param facts: the facts; identifiers as pairs of kind and value, of which only HMACs are written.
         :returns: the record, also if it was there before.
         :raises PostHogSettingsError: for facts that cannot stand in a record; nothing is written then.
         :raises AuditError: if the trail is closed, or one of its records is damaged.
@@ -152,7 +152,7 @@ class AuditTrail:
         server_at: datetime | str | None = None,
         **facts: Unpack[CommonFacts],
     ) -> int:
-        """Write what is known of any number of persons, 1000 to a record; not more than that is kept in memory.
+        """Write the facts of any number of persons, 1000 to a record and in memory.
 
         The records' keys are ``<key>part-1``, ``<key>part-2`` and so on; each has the other facts as well, the first
         one only has the identifiers.
@@ -170,12 +170,12 @@ class AuditTrail:
         rest = iter(persons)
         count = 0
         for number in itertools.count(1):
-            some = list(itertools.islice(rest, MAX_PERSONS))
-            if not some and number > 1:
+            batch = list(itertools.islice(rest, MAX_PERSONS))
+            if not batch and number > 1:
                 break
-            payload = tell({**facts, "persons": some, "part": number}, self.pseudonyms)
+            payload = tell({**facts, "persons": batch, "part": number}, self.pseudonyms)
             self._append(kind, f"{key}part-{number}", server_at, payload)
-            count += len(some)
+            count += len(batch)
             facts.pop("identifiers", None)
             facts.pop("not_found", None)
         return count
@@ -200,13 +200,15 @@ class AuditTrail:
         """
         if outcome == "VERIFIED" and (not any(states.values()) or any(states[s] for s in states if s != "VERIFIED")):
             raise PostHogSettingsError(
-                "outcome", f"VERIFIED does not go with the states {dict(states)}.", "Close it as NOT_VERIFIED."
+                "outcome",
+                f"is VERIFIED, which does not go with the states {dict(states)}.",
+                "Close it as NOT_VERIFIED.",
             )
         payload = tell({**facts, "outcome": outcome, "states": states}, self.pseudonyms)
         return self._append("closed", "", server_at, payload)
 
     def records(self) -> Iterator[AuditRecord]:
-        """Yield the records that are there, in their order.
+        """Yield the existing records, in their order.
 
         :raises AuditError: if one is damaged.
         """
@@ -249,7 +251,7 @@ class AuditTrail:
         return record
 
     def _fields(self, kind: str, key: str, server_at: str | None, facts: dict[str, Any]) -> dict[str, Any]:
-        followed = {one for link in self._links.values() for one in link.previous}
+        followed = {digest for link in self._links.values() for digest in link.previous}
         heads = [link for link in self._links.values() if link.hash not in followed]
         return {
             "schema_version": SCHEMA_VERSION,
@@ -273,7 +275,7 @@ class AuditTrail:
         return self.pseudonyms.without_uuids(clean(key))
 
     def _look(self) -> None:
-        """Read the records that came since the last look, from whichever task."""
+        """Read the records that were written since the last reading, by any task."""
         names = record_names(self.folder, self._fs)
         gone = set(self._links).difference(names)
         if gone:
@@ -285,7 +287,7 @@ class AuditTrail:
                 self._links[name] = _Link.of(record)
 
     def _check_origin(self, record: AuditRecord) -> None:
-        """Refuse to write behind a record of another salt or key, and behind one that was forged."""
+        """Refuse to write after a record with another salt or key, or after a forged one."""
         began = f"the certificate of request {self.request_id} was begun with"
         back = "Write the former one back until the request is closed; new requests may have a new one."
         if record.salt_id != self.pseudonyms.salt_id:

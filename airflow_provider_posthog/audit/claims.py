@@ -25,7 +25,7 @@ _PLACES = (
 
 
 def left_on_purpose(options: Mapping[str, Any]) -> list[str]:
-    """Return what an erasure with these options leaves, or does not look for: a clause for each, none for a whole one.
+    """Return what an erasure with these options leaves or does not check: a clause for each, none for a whole one.
 
     :param options: those of ``PostHogDeletePersonsOperator``; others named ``delete_...`` or ``keep_...`` count, too.
     """
@@ -40,7 +40,7 @@ def left_on_purpose(options: Mapping[str, Any]) -> list[str]:
 
 
 def claim(persons: int, after: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """Return what is proved of persons that are all verified: no more than was asked for and counted.
+    """Return what is proved of persons that are all verified: no more than was requested and counted.
 
     :param persons: how many there are.
     :param after: what the last look has counted (:class:`~airflow_provider_posthog.audit.records.Counts`).

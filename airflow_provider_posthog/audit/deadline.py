@@ -1,4 +1,4 @@
-"""Until when somebody who asked for an erasure has to be answered (GDPR, article 12(3), and laws like it)."""
+"""The deadline for answering an erasure request (GDPR, article 12(3), and similar laws)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MONTH = "month"
 _MAX_DAYS = 366
 #: By how much a deadline may be extended: two further months by the GDPR, or as many days as it had (CCPA: 45).
 _MORE_MONTHS = 2
-#: From so many days before it is due on, each task says so.
+#: From this many days before the due date, each task warns.
 WARN_DAYS = 7
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
@@ -35,10 +35,10 @@ class DeadlineFacts(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Deadline:
-    """Until when a request has to be answered.
+    """The deadline of a request.
 
     :param due: the last day, in UTC.
-    :param received: when it was received; ``None`` where nobody told it.
+    :param received: when it was received; ``None`` if not known.
     :param rule: ``month``, or the number of days.
     :param extended: whether somebody has extended it.
     """
@@ -80,7 +80,7 @@ class Deadline:
         )
 
     def as_facts(self) -> DeadlineFacts:
-        """Return it as it stands in a record."""
+        """Return it as stored in a record."""
         return {
             "received_at": self.received.isoformat() if self.received else None,
             "due_at": self.due.isoformat(),
@@ -118,7 +118,7 @@ class Deadline:
         return f"{since}; it is due on {self.due}{' (extended)' if self.extended else ''}."
 
     def warning(self, today: date) -> str | None:
-        """Say that it is due soon, or over; ``None`` while there is time.
+        """Return a warning if it is due soon or over; ``None`` while there is time.
 
         :param today: the day, in UTC.
         """
@@ -135,7 +135,7 @@ class Deadline:
 
 
 def read_day(field: str, value: Any) -> date | None:  # noqa: ANN401 - is checked
-    """Read a day that a task was given.
+    """Read a day from a task's argument.
 
     :param field: the argument's name, for the error.
     :param value: a ``date``, a ``datetime``, ISO text, or nothing (``None``, an empty text, ``"None"`` of a template).
@@ -152,7 +152,7 @@ def read_day(field: str, value: Any) -> date | None:  # noqa: ANN401 - is checke
 
 
 def read_rule(field: str, value: Any) -> str | int:  # noqa: ANN401 - is checked
-    """Read how long there is to answer.
+    """Read the time to answer from a task's argument.
 
     :param field: the argument's name, for the error.
     :param value: ``month``, or a number of days.

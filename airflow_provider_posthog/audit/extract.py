@@ -1,4 +1,4 @@
-"""What a certificate says of one person, to be handed out: nothing of the others, and only of who is proved gone."""
+"""Extract what a certificate says of one person, to hand out: nothing of others, and only for a proved erasure."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Extract:
                 "PostHog cannot erase",
                 ", ".join(f"{n}: {v}" for n, v in facts["cannot_erase"].items()) or "not looked for",
             ),
-            ("Records", ", ".join(one["hash"][:16] for one in facts["records"])),
+            ("Records", ", ".join(record["hash"][:16] for record in facts["records"])),
             ("Closing record", facts["closing_hash"] or "none yet: others of the request are not proved"),
             ("Checked by", facts["checked"]),
         ]
         body = "".join(f"<tr><th>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in rows)
-        left = "".join(f"<p>Left on purpose: {text(one)}.</p>" for one in facts["left_on_purpose"])
+        left = "".join(f"<p>Left on purpose: {text(clause)}.</p>" for clause in facts["left_on_purpose"])
         return (
             '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/><title>Extract of a certificate</title>'
             "<style>body{font:15px system-ui,sans-serif;max-width:760px;margin:24px auto}th{text-align:left;"
@@ -81,11 +81,11 @@ def extract(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys)
     state = verdict.story.states.get(person) or "not told"
     if state != "VERIFIED" or person in verdict.story.survivors:
         raise AuditError(f"The person is in the state {state}: there is no extract before the erasure is proved.")
-    return Extract(_facts(verdict, person, [one for one in read_trail(folder, fs) if person in _named(one)]))
+    return Extract(_facts(verdict, person, [record for record in read_trail(folder, fs) if person in _named(record)]))
 
 
 def _persons(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys) -> set[str]:
-    """Return the persons that an identifier leads to; of the only one, also what was asked for."""
+    """Return the persons that an identifier leads to; for a single person, also the requested identifiers."""
     by_salt = {} if kind == "person" else wanted(kind, value, keys.salts)
     everybody: set[str] = set()
     persons: set[str] = set()
@@ -94,11 +94,11 @@ def _persons(folder: str, fs: AuditFileSystem, kind: str, value: str, keys: Keys
         hmacs = by_salt.get(record.salt_id, set())
         for name, facts in _named(record).items():
             everybody.add(name)
-            own = {name, *(one["hmac"] for one in facts.get("identifiers", ()))}
+            own = {name, *(identifier["hmac"] for identifier in facts.get("identifiers", ()))}
             short = kind == "person" and len(value.strip()) >= SHORT and name.startswith(value.strip().lower())
             if short or own & hmacs:
                 persons.add(name)
-        asked = asked or bool(hmacs & {one["hmac"] for one in record.facts.get("identifiers", ())})
+        asked = asked or bool(hmacs & {identifier["hmac"] for identifier in record.facts.get("identifiers", ())})
     return everybody if not persons and asked and len(everybody) == 1 else persons
 
 
@@ -141,7 +141,7 @@ def _facts(verdict: Verdict, person: str, records: list[AuditRecord]) -> dict[st
 
 
 def hidden_events(retention: Mapping[str, Any]) -> str:
-    """Say which events nobody could count, if PostHog hid some; empty otherwise.
+    """Return which events could not be counted, if PostHog hid some; empty otherwise.
 
     :param retention: as it stands in a record.
     """

@@ -1,4 +1,4 @@
-"""What may stand in a record: known fields of known types, so that no personal data gets in by mistake."""
+"""Check the facts of a record: known fields of known types, so that no personal data gets in by mistake."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STATE = re.compile(r"[A-Z][A-Z_]{0,39}")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\- ]{0,79}")
 _HMAC = re.compile(r"[0-9a-f]{64}")
 _MAX_LIST = 10_000
-#: Facts whose texts somebody wrote; the others are words, numbers and times.
+#: Facts that hold free text; the others are words, numbers and times.
 _TEXTS = ("error", "reason", "decision", "notes", "options", "cannot_erase")
 #: Where a UUID is that of a batch export or the like, and of no person.
 _NO_PERSONS = ("cannot_erase",)
@@ -25,7 +25,7 @@ _Read = Callable[[str, Any], Any]
 
 
 def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
-    """Return facts as they stand in a record: checked, cleaned, and with pseudonyms in place of identifiers.
+    """Return facts as stored in a record: checked, cleaned, and with pseudonyms in place of identifiers.
 
     :param facts: see :class:`~airflow_provider_posthog.audit.records.Facts`.
     :param pseudonyms: makes the stand-ins.
@@ -58,7 +58,7 @@ def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
 
 
 def utc_text(value: datetime) -> str:
-    """Write a time as records do: ISO, UTC, milliseconds, ``Z``.
+    """Format a time as in records: ISO, UTC, milliseconds, ``Z``.
 
     :param value: a time with an offset.
     """
@@ -66,7 +66,7 @@ def utc_text(value: datetime) -> str:
 
 
 def read_time(field: str, value: Any) -> str | None:  # noqa: ANN401 - is checked
-    """Check a time and write it as records do.
+    """Check a time and format it as in records.
 
     :param field: what to call it in an error.
     :param value: ISO text (UTC, if it names no offset) or a ``datetime`` with an offset; or ``None``.
@@ -93,16 +93,16 @@ def _is_identifier(one: Any) -> bool:  # noqa: ANN401 - is checked
 
 
 def _plain(facts: Mapping[str, Any]) -> list[str]:
-    """Return the identifiers that these facts hold as they are, the longest first."""
-    given = [*(facts.get("identifiers") or ()), *(facts.get("not_found") or ())]
+    """Return the plain identifiers in these facts, the longest first."""
+    identifiers = [*(facts.get("identifiers") or ()), *(facts.get("not_found") or ())]
     for person in facts.get("persons") or ():
-        given += person.get("identifiers") or ()
-    values = {one[1].strip() for one in given if not isinstance(one, Mapping)}
+        identifiers += person.get("identifiers") or ()
+    values = {pair[1].strip() for pair in identifiers if not isinstance(pair, Mapping)}
     return sorted((value for value in values if len(value) >= 4), key=len, reverse=True)
 
 
 def _without(payload: dict[str, Any], identifiers: list[str], pseudonyms: Pseudonyms) -> dict[str, Any]:
-    """Take identifiers and the UUIDs of persons out of the texts that somebody wrote."""
+    """Remove identifiers and the UUIDs of persons from free texts."""
 
     def scrub(value: Any, uuids: bool) -> Any:  # noqa: ANN401 - JSON
         if isinstance(value, Mapping):
@@ -209,7 +209,7 @@ def _fields(**fields: _Read) -> _Read:
 
 
 def _day(field: str, value: Any) -> str | None:  # noqa: ANN401
-    """Read a time as its day: to the millisecond it would tell one event from all others."""
+    """Reduce a time to its day: to the millisecond it would identify one event."""
     time = value if not isinstance(value, str) or len(value) != 10 else f"{value}T00:00:00Z"
     at = read_time(field, time)
     return at[:10] if at else None

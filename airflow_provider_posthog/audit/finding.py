@@ -1,4 +1,4 @@
-"""Finding an identifier again: in which certificates it stands, in whatever way it was asked for."""
+"""Find the certificates that name an identifier, in any of its spellings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from airflow_provider_posthog.audit.chain import AuditFileSystem, read_trail
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 
-#: What an identifier may be if nobody says: a ticket stands in a certificate as it is.
+#: The kinds that are tried by default; a ticket is stored as plain text.
 KINDS = ("email", "distinct_id", "uuid")
 
 
 def wanted(kind: str, value: str, salts: Iterable[Pseudonyms]) -> dict[str, set[str]]:
-    """Return the HMACs that stand for an identifier, by the ``salt_id`` of the records that may hold them.
+    """Return the HMACs of an identifier, by the ``salt_id`` of the records that may hold them.
 
     An e-mail address is found whatever its case, and also where it is a distinct id; a distinct id as it is written.
 
@@ -23,11 +23,14 @@ def wanted(kind: str, value: str, salts: Iterable[Pseudonyms]) -> dict[str, set[
     """
     kinds = KINDS if kind == "any" else ("email", "distinct_id") if kind == "email" else (kind,)
     spellings = dict.fromkeys([value, value.strip()])
-    return {one.salt_id: {one.of(each, text)["hmac"] for each in kinds for text in spellings} for one in salts}
+    return {
+        pseudonyms.salt_id: {pseudonyms.of(kind, text)["hmac"] for kind in kinds for text in spellings}
+        for pseudonyms in salts
+    }
 
 
 def names(fs: AuditFileSystem, folder: str, kind: str, value: str, salts: Iterable[Pseudonyms]) -> bool:
-    """Tell whether a certificate names an identifier or a ticket.
+    """Return whether a certificate names an identifier or a ticket.
 
     :param fs: the file system.
     :param folder: the certificate's folder.

@@ -1,4 +1,4 @@
-"""The list of all requests, so that a certificate that is missing as a whole is missed.
+"""The ledger of all requests, so that a missing certificate is noticed.
 
 ``<audit_path>/_ledger`` has a record for each request that was begun, and one when it ended, chained as those of a
 certificate are (:mod:`airflow_provider_posthog.audit.chain`): nothing is ever changed. The hash of the newest one, its
@@ -29,12 +29,12 @@ from airflow_provider_posthog.audit.records import (
 )
 from airflow_provider_posthog.audit.signing import Signer
 
-#: So many of the newest entries are looked at before one is added: those that tasks wrote at the same moment.
+#: How many of the newest entries are read before one is added: those that tasks wrote at the same moment.
 _WINDOW = 32
 
 
 class Ledger:
-    """Adds to the list. Making one reads and writes nothing.
+    """Adds to the ledger. The constructor reads and writes nothing.
 
     :param fs_path: the folder of all certificates, as the file system spells it.
     :param fs: the file system.
@@ -62,7 +62,7 @@ class Ledger:
         self._now = now
 
     def enter(self, kind: LedgerKind, request_id: str, **facts: Any) -> str:  # noqa: ANN401 - see Facts
-        """Add an entry, unless one of the newest says the same; return the ledger's head, which is its hash.
+        """Add an entry, unless one of the newest is equal; return the ledger's head, which is its hash.
 
         :param kind: ``begun``, ``extended`` or ``ended``.
         :param request_id: the request.
@@ -71,10 +71,10 @@ class Ledger:
         """
         payload = tell({**facts, "request": request_id}, self._pseudonyms)
         newest = [self._read(name) for name in record_names(self.folder, self._fs)[-_WINDOW:]]
-        same = next((one for one in newest if (one.kind, one.facts) == (kind, payload)), None)
+        same = next((entry for entry in newest if (entry.kind, entry.facts) == (kind, payload)), None)
         if same is not None:
             return same.hash
-        followed = {one for record in newest for one in record.previous}
+        followed = {digest for record in newest for digest in record.previous}
         heads = [record for record in newest if record.hash not in followed]
         fields = {
             "schema_version": SCHEMA_VERSION,
@@ -105,7 +105,7 @@ class Ledger:
 
 @dataclass
 class Listed:
-    """What the ledger says of one request.
+    """A request in the ledger.
 
     :param request_id: the request.
     :param ticket: what it is called elsewhere.
@@ -159,15 +159,17 @@ def requests_of(records: Iterable[AuditRecord]) -> dict[str, Listed]:
 
 
 def due(records: Iterable[AuditRecord], within: int, today: date) -> list[Listed]:
-    """Return the open requests that are due soon, or over; those whose deadline nobody knows come first.
+    """Return the open requests that are due soon or over; those without a known deadline come first.
 
     :param records: the ledger's entries.
     :param within: how many days before.
     :param today: the day, in UTC.
     """
-    opened = [one for one in requests_of(records).values() if one.is_open]
-    soon = [one for one in opened if one.deadline is None or one.deadline.days_left(today) <= within]
-    return sorted(soon, key=lambda one: (one.deadline is not None, one.deadline.due if one.deadline else today))
+    opened = [request for request in requests_of(records).values() if request.is_open]
+    soon = [request for request in opened if request.deadline is None or request.deadline.days_left(today) <= within]
+    return sorted(
+        soon, key=lambda request: (request.deadline is not None, request.deadline.due if request.deadline else today)
+    )
 
 
 def read_ledger(fs_path: str, fs: AuditFileSystem, salts: Iterable[Pseudonyms] = ()) -> Iterator[AuditRecord]:
@@ -178,7 +180,7 @@ def read_ledger(fs_path: str, fs: AuditFileSystem, salts: Iterable[Pseudonyms] =
     :param salts: of each entry the seal is checked whose salt is among them.
     :raises AuditError: for an entry that is damaged or forged.
     """
-    by_id = {one.salt_id: one for one in salts}
+    by_id = {salt.salt_id: salt for salt in salts}
     for record in read_trail(ledger_folder(fs_path), fs):
         if record.salt_id in by_id and not has_seal(record, by_id[record.salt_id]):
             raise AuditError(f"{ledger_folder(fs_path)}/{record.name} was not sealed with the salt: it was forged.")

@@ -1,4 +1,4 @@
-"""Checks the list of all requests against the certificates that are there."""
+"""Check the ledger of all requests against the existing certificates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from airflow_provider_posthog.audit.verify import Keys, Problem, wrong_links
 
 @dataclass
 class LedgerVerdict:
-    """What came of checking a ledger.
+    """The result of checking a ledger.
 
     :param source: where it is.
     :param problems: what is wrong.
@@ -28,7 +28,7 @@ class LedgerVerdict:
     :param entries: how many entries it has.
     :param requests: what it says of each request.
     :param heads: the hashes of its newest entries: one, or several after tasks wrote at the same moment.
-    :param notes: what is worth a look and not wrong.
+    :param notes: what is worth checking, but not wrong.
     """
 
     source: str
@@ -67,7 +67,7 @@ def verify_ledger(fs_path: str, fs: AuditFileSystem, keys: Keys, head: str | Non
     if not records and not verdict.problems and head is None:
         return None
     verdict.entries, verdict.requests = len(records), requests_of(record for _, record in records)
-    followed = {one for _, record in records for one in record.previous}
+    followed = {previous for _, record in records for previous in record.previous}
     verdict.heads = [record.hash for _, record in records if record.hash not in followed]
     verdict.problems += wrong_links(records)
     if head is not None and head.strip().lower() not in {record.hash for _, record in records}:
@@ -99,7 +99,7 @@ def _readable(verdict: LedgerVerdict, fs: AuditFileSystem, keys: Keys) -> Iterat
 
 
 def _missing(fs_path: str, fs: AuditFileSystem, listed: Listed) -> Iterator[Problem]:
-    """Yield what the ledger knows of a certificate and nobody can find."""
+    """Yield the records that the ledger knows and that are missing."""
     folder = f"{fs_path.rstrip('/')}/{request_folder(listed.request_id)}"
     names = record_names(folder, fs)
     if not names:
@@ -112,4 +112,4 @@ def _missing(fs_path: str, fs: AuditFileSystem, listed: Listed) -> Iterator[Prob
 
 def _certificates(fs_path: str, fs: AuditFileSystem) -> list[str]:
     names = [name for name in file_names(fs_path, fs) if not name.startswith((".", LEDGER))]
-    return [name for name in names if any(is_record_name(each) for each in file_names(f"{fs_path}/{name}", fs))]
+    return [name for name in names if any(is_record_name(file) for file in file_names(f"{fs_path}/{name}", fs))]

@@ -1,4 +1,4 @@
-"""Stand-ins for identifiers: an auditor who knows an e-mail address can find it again, nobody else learns it."""
+"""Pseudonyms for identifiers: an auditor who knows an e-mail address can find it again, nobody else learns it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHORT = 16
 
 
 class Pseudonym(TypedDict):
-    """What stands in a record for an identifier.
+    """The pseudonym of an identifier in a record.
 
     ``kind`` says what it is (``email``, ``distinct_id``, ``uuid``, ``property``, ...), ``hmac`` is the HMAC-SHA256 of
     it, 64 hexadecimal digits.
@@ -76,7 +76,7 @@ def normal(kind: str, value: str) -> str:
 
 
 class Pseudonyms:
-    """Makes stand-ins for identifiers, and seals for records, with one salt.
+    """Makes pseudonyms for identifiers, and seals for records, with one salt.
 
     :param salt: the connection's ``audit_secret`` (``PostHogHook.audit_salt()``).
     :raises PostHogSettingsError: if the salt is not set or can be guessed.
@@ -90,11 +90,11 @@ class Pseudonyms:
 
     @property
     def salt_id(self) -> str:
-        """Tells salts apart, and says nothing about them: 16 hexadecimal digits."""
+        """Identifies the salt without revealing it: 16 hexadecimal digits."""
         return self._mac(b"salt", b"")[:16]
 
     def of(self, kind: str, value: str) -> Pseudonym:
-        """Return what stands for an identifier: HMAC-SHA256 with the salt of ``identifier 0 kind 0 value``, as UTF-8.
+        """Return the pseudonym of an identifier: HMAC-SHA256 with the salt of ``identifier 0 kind 0 value``, as UTF-8.
 
         E-mail addresses and UUIDs are written in small letters first (:func:`normal`), since they match so; a distinct
         id counts as it is: PostHog takes ``Ann`` and ``ann`` for two.
@@ -113,10 +113,10 @@ class Pseudonyms:
 
         :param text: such as an error's message.
         """
-        return _UUID.sub(lambda found: f"<person {self.of('uuid', found[0])['hmac'][:SHORT]}>", text)
+        return _UUID.sub(lambda match: f"<person {self.of('uuid', match[0])['hmac'][:SHORT]}>", text)
 
     def seal(self, body: bytes) -> str:
-        """Return what only a holder of the salt can make of a record.
+        """Return the seal of a record, which only a holder of the salt can make.
 
         :param body: the record's canonical JSON without ``seal`` and ``hash``.
         """

@@ -74,7 +74,7 @@ class Counts(TypedDict, total=False):
 
 
 class PersonFacts(TypedDict, total=False):
-    """What is known of one person: who it is always, the others where they are known.
+    """The facts of one person: always who it is, the others if known.
 
     ``uuid`` is the person's when it is appended. The record has ``person`` in its place, the HMAC of it: PostHog makes
     UUIDs out of distinct ids, so that a UUID gives away every distinct id that can be guessed.
@@ -95,7 +95,7 @@ class PersonFacts(TypedDict, total=False):
 
 
 class Server(TypedDict, total=False):
-    """Which PostHog it was: ``generation`` is A, B or C, by how it deletes persons."""
+    """The PostHog server: ``generation`` is A, B or C, by how it deletes persons."""
 
     host: str
     project_id: int | None
@@ -103,7 +103,7 @@ class Server(TypedDict, total=False):
 
 
 class Retention(TypedDict, total=False):
-    """How long PostHog showed events then: what is older than ``floor`` was not looked at where it is enforced.
+    """How long PostHog showed events then: events older than ``floor`` were not read if that is enforced.
 
     Each is null where PostHog does not tell it, or the key may not read it. ``floor`` is ISO text in UTC.
     """
@@ -136,7 +136,7 @@ class CannotErase(TypedDict, total=False):
 
 
 class CommonFacts(TypedDict, total=False):
-    """What any record may tell; none of it has to be there.
+    """The common facts of a record; all are optional.
 
     ``identifiers`` are what was asked for, ``not_found`` those that lead to nobody (both pairs of kind and value when
     appended, pseudonyms in the record). ``before`` and ``after`` are sums over all persons. ``calls`` counts the calls
@@ -162,7 +162,7 @@ class CommonFacts(TypedDict, total=False):
 
 
 class Facts(CommonFacts, total=False):
-    """What a record tells: besides the common facts, those about persons.
+    """The facts of a record: the common ones, and those about persons.
 
     ``persons`` are 1000 at the most, and ``part`` numbers the records of a larger request. ``states`` counts persons by
     state. ``outcome`` and ``records``, the number of all records, stand in the closing record. ``request`` and
@@ -281,7 +281,7 @@ def hash_of(fields: Mapping[str, Any]) -> str:
 
 
 def has_seal(record: AuditRecord, pseudonyms: Pseudonyms) -> bool:
-    """Tell whether a record was sealed with the salt.
+    """Return whether a record was sealed with the salt.
 
     :param record: the record.
     :param pseudonyms: holds the salt.
@@ -290,7 +290,7 @@ def has_seal(record: AuditRecord, pseudonyms: Pseudonyms) -> bool:
 
 
 def has_signature(record: AuditRecord, key: PublicKey) -> bool:
-    """Tell whether a record was signed with the private key of a public one.
+    """Return whether a record was signed with the private key of a public one.
 
     :param record: the record.
     :param key: the public key.
@@ -299,12 +299,12 @@ def has_signature(record: AuditRecord, key: PublicKey) -> bool:
 
 
 def _body(record: AuditRecord) -> bytes:
-    """Return what is sealed and signed: all but the seal, the signature and the hash."""
+    """Return the sealed and signed part: all but the seal, the signature and the hash."""
     return canonical({name: value for name, value in vars(record).items() if name not in _OVER_THE_BODY})
 
 
 def parse_record(raw: bytes) -> AuditRecord:
-    """Read a record and check all that it says about itself.
+    """Read a record and check its form, its version and its hash.
 
     :param raw: its line, with the newline.
     :raises AuditError: with what is wrong: not JSON, not written canonically, other fields, another version, or
@@ -339,15 +339,15 @@ def _check_shape(fields: Mapping[str, Any]) -> None:
     numbered = type(fields["sequence"]) is int and fields["sequence"] > 0
     objects = isinstance(fields["who"], dict) and isinstance(fields["facts"], dict)
     previous = fields["previous"]
-    linked = isinstance(previous, list) and all(isinstance(one, str) for one in previous)
+    linked = isinstance(previous, list) and all(isinstance(digest, str) for digest in previous)
     signed = [fields[name] for name in ("key_id", "signature")]
-    signatures = signed == [None, None] or all(isinstance(one, str) for one in signed)
+    signatures = signed == [None, None] or all(isinstance(text, str) for text in signed)
     if not (texts and numbered and objects and linked and signatures and fields["kind"] in (*KINDS, *LEDGER_KINDS)):
         raise AuditError("has a field of another type than a record's: it was altered")
 
 
 def is_record_name(name: str) -> bool:
-    """Tell whether a file's name is that of a record.
+    """Return whether a file's name is that of a record.
 
     :param name: the name, without a folder.
     """
@@ -355,9 +355,9 @@ def is_record_name(name: str) -> bool:
 
 
 def hidden(identifiers: Iterable[Pseudonym | tuple[str, str]], pseudonyms: Pseudonyms) -> list[Pseudonym]:
-    """Return stand-ins for identifiers, sorted, each once.
+    """Return pseudonyms of identifiers, sorted, each once.
 
-    :param identifiers: pairs of kind and value, or what already are stand-ins.
+    :param identifiers: pairs of kind and value, or pseudonyms.
     :param pseudonyms: makes them.
     """
     by_value: dict[tuple[str, str], Pseudonym] = {}

@@ -108,7 +108,8 @@ th,.one{white-space:nowrap}code{font-size:12px}.verdict{border:2px solid;border-
 def report(verdict: Verdict) -> str:
     """Return the page: HTML in UTF-8, which is well-formed XML, too.
 
-    :param verdict: what came of checking the certificate (:func:`airflow_provider_posthog.audit.verify.verify_folder`).
+    :param verdict: the result of checking the certificate
+        (:func:`airflow_provider_posthog.audit.verify.verify_folder`).
     """
     parts = [
         _headline(verdict),
@@ -132,19 +133,19 @@ def report(verdict: Verdict) -> str:
 def summary(verdict: Verdict) -> str:
     """Return the same in a few lines of plain text.
 
-    :param verdict: what came of checking the certificate.
+    :param verdict: the result of checking the certificate.
     """
     word, why, look = _word(verdict)
     ticket = verdict.story.records[0].who.get("ticket") if verdict.story.records else None
     request = f"{verdict.request_id or 'unknown'}{f' (ticket {ticket})' if ticket else ''}"
     lines = [f"{verdict.source}", f"  request: {request}"]
-    lines += [f"  {one}" for one in _time(verdict)]
+    lines += [f"  {line}" for line in _time(verdict)]
     lines += [f"  left on purpose: {left}" for left in verdict.story.left]
     lines.append(f"  certificate: {_soundness(verdict)}; {len(verdict.story.records)} records; {_origin(verdict)}")
     lines += [f"    - {problem}" for problem in verdict.problems[:MAX_ROWS]]
     lines.append(f"  erasure: {word}. {why}")
     lines += [f"    - {doubt}" for doubt in ([] if look == "good" else verdict.doubts)]
-    lines += [f"  {one}" for one in _ending(verdict)]
+    lines += [f"  {line}" for line in _ending(verdict)]
     if verdict.story.not_found:
         lines.append(f"  identifiers that led to nobody: {verdict.story.not_found}")
     lines += [f"  note: {note}" for note in [*filter(None, [_hidden(verdict)]), *verdict.notes]]
@@ -152,7 +153,7 @@ def summary(verdict: Verdict) -> str:
 
 
 def _soundness(verdict: Verdict) -> str:
-    """Say what state the records are in; no more than that they fit together where anybody may have written them."""
+    """Describe the state of the records; without a checked origin only that they are consistent."""
     if verdict.state == "damaged":
         return "ALTERED OR INCOMPLETE"
     if not verdict.origin_checked:
@@ -183,18 +184,18 @@ def _word(verdict: Verdict) -> tuple[str, str, str]:
 
 
 def _time(verdict: Verdict) -> list[str]:
-    """Say that a request is due soon or over; of one that is closed, that it was closed too late."""
+    """Return warnings that a request is due soon or over, or was closed too late."""
     deadline, closing = Deadline.from_facts(verdict.story.last("deadline")), verdict.story.closing
     if deadline is None:
         return []
     if closing is None:
-        return [one for one in [deadline.warning(today())] if one]
+        return [warning for warning in [deadline.warning(today())] if warning]
     over = -deadline.days_left(today(moment(closing.at)))
     return [f"It was closed {over} days after it was due ({deadline.due})."] if over > 0 else []
 
 
 def _ending(verdict: Verdict) -> list[str]:
-    """Say why and by whose decision a request was ended without proof."""
+    """Return why and by whose decision a request was ended without proof."""
     facts = verdict.story.closing.facts if verdict.story.closing else {}
     labels = [("reason", "Ended without proof, because: "), ("decision", "Decision: ")]
     return [f"{says}{facts[name]}" for name, says in labels if name in facts]
@@ -203,11 +204,11 @@ def _ending(verdict: Verdict) -> list[str]:
 def _headline(verdict: Verdict) -> str:
     word, why, look = _word(verdict)
     doubts = verdict.doubts if look == "bad" else []
-    left = _list(f"Left on purpose: {one}." for one in verdict.story.left)
+    left = _list(f"Left on purpose: {clause}." for clause in verdict.story.left)
     lost = verdict.story.not_found
     what, whom = ("identifier", "it") if lost == 1 else ("identifiers", "them")
     more = f"<p>{lost:,} {what} led to nobody: nothing was erased for {whom}.</p>" if lost else ""
-    more += "".join(f"<p>{text(one)}</p>" for one in [*_ending(verdict), *_time(verdict)])
+    more += "".join(f"<p>{text(line)}</p>" for line in [*_ending(verdict), *_time(verdict)])
     return (
         "<h1>Certificate of an erasure in PostHog</h1>"
         f'<div class="verdict {look}"><strong>{word}</strong>{left}<p>{text(why)}</p>{_list(doubts)}{more}</div>'
@@ -240,7 +241,7 @@ def _request(verdict: Verdict) -> str:
 
 
 def _noted(story: Story, title: str, word: str) -> Iterator[tuple[str, object]]:
-    """Yield what notes of the records begin with a word, for the top of the page, where somebody looks for it."""
+    """Yield the notes of the records that begin with a word: they belong at the top of the page."""
     for record in story.records:
         for note in record.facts.get("notes", ()):
             if str(note).startswith(f"{word} "):
@@ -248,7 +249,7 @@ def _noted(story: Story, title: str, word: str) -> Iterator[tuple[str, object]]:
 
 
 def _generation(verdict: Verdict) -> str:
-    """Say how the server deletes persons; not every record knows it."""
+    """Describe how the server deletes persons, if the record has it."""
     generations = [(record.facts.get("server") or {}).get("generation") for record in verdict.story.records]
     generation = next((generation for generation in reversed(generations) if generation), None)
     return _GENERATIONS.get(str(generation), "not told")

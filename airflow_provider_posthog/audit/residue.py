@@ -1,4 +1,4 @@
-"""What a deletion in PostHog does not reach, so that a certificate can list it.
+"""List what a deletion in PostHog does not reach, for the certificate.
 
 Files that were exported before, what batch exports have loaded elsewhere, the member lists of static cohorts, and
 group profiles stay as they are; and so does whatever others have received: through destinations and webhooks,
@@ -26,7 +26,7 @@ from airflow_provider_posthog.exceptions import (
 
 T = TypeVar("T")
 
-#: How many of each are listed; of more there are, the certificate says so.
+#: How many of each are listed; the certificate says if there are more.
 MAX_LISTED = 1000
 
 
@@ -45,7 +45,7 @@ _Looker = Callable[[Sender], list[dict[str, Any]]]
 
 
 def residue(client: Sender) -> CannotErase:
-    """List what PostHog cannot erase, as the ``cannot_erase`` of a record. Needs no scope, but says which one lacks.
+    """List what PostHog cannot erase, as the ``cannot_erase`` of a record. Needs no scope, but reports missing ones.
 
     :param client: asks PostHog.
     :returns: ``exports``, ``batch_exports``, ``static_cohorts`` and ``group_types``; and those who may have received
@@ -161,7 +161,7 @@ def elt_destinations(client: Sender) -> list[dict[str, Any]]:
 
 
 def managed_warehouse(client: Sender) -> list[dict[str, Any]]:
-    """Tell whether there is a managed warehouse: a copy of events and persons that no deletion is known to reach.
+    """Return whether there is a managed warehouse: a copy of events and persons that no deletion is known to reach.
 
     PostHog refuses this to personal API keys (2026), so that it is mostly not looked at.
 
@@ -209,7 +209,7 @@ def _rows(client: Sender, call: Call[Any], *names: str) -> list[dict[str, Any]]:
 
 
 def _pages(client: Sender, call: Call[Any], wanted: Callable[[Mapping[str, Any]], bool] = bool) -> list[dict[str, Any]]:
-    """Read a list up to one more than is listed, which tells that there are more."""
+    """Read a list up to one more than is listed, to see whether there are more."""
     pages = Pages(call, client.settings)
     rows: list[dict[str, Any]] = []
     while pages.next is not None and len(rows) <= MAX_LISTED:
@@ -219,7 +219,7 @@ def _pages(client: Sender, call: Call[Any], wanted: Callable[[Mapping[str, Any]]
 
 
 def _picked(row: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Take texts, whole numbers, truth values and nulls; anything else is not what PostHog documents."""
+    """Keep texts, whole numbers, booleans and nulls; PostHog documents nothing else."""
     picked = {name: row.get(name) for name in names}
     return {
         name: value if value is None or (isinstance(value, (str, int)) and not _is_negative(value)) else "?"

@@ -1,4 +1,4 @@
-"""Signatures by a pair of keys (Ed25519), so that whoever can check a certificate cannot write one.
+"""Sign with a key pair (Ed25519), so that those who can check a certificate cannot write one.
 
 The seal is an HMAC: who holds the salt to check it could make one, too. The private key is with the workers that write,
 and with nobody else; the public key is with everybody who checks.
@@ -36,7 +36,7 @@ class PublicKey:
         return f"<PublicKey {self.key_id}>"
 
     def has_signed(self, body: bytes, signature: str) -> bool:
-        """Tell whether a signature was made with the private key of this one.
+        """Return whether a signature was made with the private key of this one.
 
         :param body: what was signed.
         :param signature: in hexadecimal digits.
@@ -64,8 +64,8 @@ class Signer:
         return f"<Signer {self.key_id}>"
 
     def __getstate__(self) -> object:
-        """Refuse to be written down."""
-        raise TypeError("a signing key is not written down")
+        """Refuse to be pickled."""
+        raise TypeError("a signing key cannot be pickled")
 
     def sign(self, body: bytes) -> str:
         """Return the signature, in hexadecimal digits.
@@ -97,7 +97,7 @@ def read_signer(field: str, text: str) -> Signer:
 def signer_of_environment() -> Signer | None:
     """Return the workers' key from ``POSTHOG_AUDIT_SIGNING_KEY``; ``None`` where it is not set: nothing is signed.
 
-    :raises PostHogSettingsError: if it is set and no key.
+    :raises PostHogSettingsError: if it is set, but not a key.
     """
     text = os.environ.get(KEY_VARIABLE, "").strip()
     return read_signer(KEY_VARIABLE, text) if text else None
@@ -123,12 +123,12 @@ def read_public_key(field: str, text: str) -> PublicKey:
 
 
 def write_key_pair(private: str, public: str) -> str:
-    """Make a pair of keys and write both files; neither may be there. Only the owner may read the private one.
+    """Make a key pair and write both files, which must not exist. Only the owner may read the private one.
 
     :param private: the path of the private key.
     :param public: the path of the public key.
     :returns: the id of the pair, as it stands in records.
-    :raises FileExistsError: if one of them is there.
+    :raises FileExistsError: if one of them exists.
     """
     from cryptography.hazmat.primitives import serialization as pem
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -1,4 +1,4 @@
-"""Who was erased and must not come again, as HMACs: nobody can read whom, and a load can tell whom it meets.
+"""The list of erased persons, as HMACs: it reveals nobody, and a load can recognize their rows.
 
 A folder with a file for each erasure, written once: a line of JSON, then an HMAC on each line, sorted, so that their
 order tells nothing. They are those of the certificates, with the connection's ``audit_secret``.
@@ -37,7 +37,7 @@ class SuppressionList:
         self.files = 0
 
     def add(self, request_id: str, identifiers: Iterable[tuple[Kind, str]]) -> int:
-        """Write the entries of one erasure, in place of what an earlier try has written.
+        """Write the entries of one erasure, replacing those of an earlier try.
 
         :param request_id: of the erasure.
         :param identifiers: kinds and identifiers.
@@ -55,7 +55,7 @@ class SuppressionList:
         return len(entries)
 
     def load(self) -> SuppressionList:
-        """Read all of it.
+        """Read the whole list.
 
         :raises PostHogSettingsError: if a file is damaged, or was written with another salt: nobody would be found.
         """
@@ -67,7 +67,7 @@ class SuppressionList:
         return self
 
     def has(self, kind: Kind, value: str) -> bool:
-        """Tell whether somebody is on it.
+        """Return whether a person is on the list.
 
         :param kind: of the identifier.
         :param value: the identifier.
@@ -87,11 +87,11 @@ class SuppressionList:
             except (ValueError, KeyError, TypeError):
                 known = False
         if not known or len(digests) != head["entries"]:
-            raise PostHogSettingsError("suppress_path", f"{path} is damaged.", "Take it from a backup.")
+            raise PostHogSettingsError("suppress_path", f"has {path}, which is damaged.", "Take it from a backup.")
         if head.get("salt_id") != self._pseudonyms.salt_id:
             raise PostHogSettingsError(
                 "suppress_path",
-                f"{path} was written with another audit_secret: nobody on it would be found.",
+                f"has {path}, written with another audit_secret: nobody on it would be found.",
                 "Give this connection the salt of that time, or a folder of its own.",
             )
         self._entries |= digests

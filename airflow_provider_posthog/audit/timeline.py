@@ -1,4 +1,4 @@
-"""A small picture of what happened when: SVG that stands in the report's own HTML."""
+"""A small time line of the records: SVG inside the report's HTML."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Mark:
 
 
 def text(value: object) -> str:
-    """Make anything safe to stand in HTML, as text and in quoted attributes.
+    """Escape anything for HTML, as text and in quoted attributes.
 
     :param value: what is to be shown.
     """

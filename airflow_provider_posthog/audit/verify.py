@@ -1,4 +1,4 @@
-"""Checks certificates: is each record as it was written, is none missing, and what do they say together."""
+"""Check certificates: is each record unaltered, is none missing, and what do they say together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from airflow_provider_posthog.audit.signing import PublicKey
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a certificate.
+    """A problem of a certificate.
 
     :param record: the record's name, or ``line 3`` of a file of records; empty for the certificate as a whole.
     :param text: what is wrong.
@@ -110,7 +110,7 @@ class Story:
 
 @dataclass
 class Verdict:
-    """What came of checking one certificate.
+    """The result of checking one certificate.
 
     :param source: where it is.
     :param problems: what is wrong; any means that it is damaged.
@@ -211,13 +211,13 @@ class Keys:
         :param record: the record.
         """
         if self.salts:
-            fitting = [one for one in self.salts if one.salt_id == record.salt_id]
+            fitting = [salt for salt in self.salts if salt.salt_id == record.salt_id]
             if not fitting:
                 yield f"its seal was made with another salt ({record.salt_id}): it was forged, or that salt is missing"
             elif not has_seal(record, fitting[0]):
                 yield "its seal is wrong: it was forged"
         if self.public:
-            signers = [one for one in self.public if one.key_id == record.key_id]
+            signers = [key for key in self.public if key.key_id == record.key_id]
             if record.signature is None:
                 yield "it is not signed: it was forged, or was written without the private key"
             elif not signers:
@@ -329,10 +329,10 @@ def wrong_links(records: list[tuple[str, AuditRecord]]) -> Iterator[Problem]:
             continue
         if record.request_id != records[0][1].request_id:
             yield Problem(label, f"belongs to another request: {record.request_id}")
-        missing = [one for one in record.previous if one not in sequences]
+        missing = [digest for digest in record.previous if digest not in sequences]
         if missing:
             yield Problem(label, f"follows a record that is missing, altered or out of order ({missing[0][:16]})")
-        elif record.sequence != 1 + max((sequences[one] for one in record.previous), default=0):
+        elif record.sequence != 1 + max((sequences[digest] for digest in record.previous), default=0):
             yield Problem(label, "does not have the number that follows")
         sequences[record.hash] = record.sequence
     for (_, before), (label, after) in pairwise(records):

@@ -1,4 +1,4 @@
-"""From a row to an event that PostHog takes: checked here against all that its capture refuses, before it is sent.
+"""Turn rows into events that PostHog accepts: checked against all that its capture refuses, before they are sent.
 
 An event's uuid follows from the row's key, and from nothing that another try would have otherwise; its time is the
 row's. So what is sent twice is one event: ClickHouse merges rows of the same uuid, event, distinct id and time.
@@ -18,7 +18,7 @@ from airflow_provider_posthog.capture.values import RefusedError, moment, plain,
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 Kind = Literal["events", "persons", "groups", "aliases", "merges"]
-#: Which columns become which properties; a list means plain ones (of persons: ``$set``, of groups: ``$group_set``).
+#: The columns that become properties; a list means plain ones (of persons: ``$set``, of groups: ``$group_set``).
 Properties = Sequence[str] | Mapping[str, Sequence[str]]
 
 KINDS: Mapping[str, str | None] = {
@@ -32,7 +32,7 @@ KINDS: Mapping[str, str | None] = {
 LONGEST = 200
 #: Bytes of one event: PostHog hands each to Kafka as a message.
 LARGEST = 1_000_000
-#: What PostHog takes for a mistake and for nobody's id, whatever the case and the blanks around it.
+#: Ids that PostHog refuses as mistakes, in any case and with any blanks around them.
 ILLEGAL_IDS = frozenset(
     {
         "0",
@@ -72,7 +72,7 @@ class Event(NamedTuple):
     :param name: the event.
     :param day: of its time in UTC, in days since 1970.
     :param body: it, as JSON: ``event``, ``uuid``, ``distinct_id``, ``timestamp``, ``properties``.
-    :param check: stands for all of it.
+    :param check: a checksum of the event.
     :param at: its time, in seconds since 1970.
     """
 
@@ -85,7 +85,7 @@ class Event(NamedTuple):
 
 
 def check_name(name: object) -> str:
-    """Return an event's name.
+    """Check and return an event's name.
 
     :param name: as it is in the row, or in the task.
     :raises RefusedError: if PostHog would not take it.
@@ -101,10 +101,10 @@ def check_name(name: object) -> str:
 
 
 def check_distinct_id(value: object) -> str:
-    """Return a distinct id.
+    """Check and return a distinct id.
 
     :param value: as it is in the row; a whole number is fine.
-    :raises RefusedError: if PostHog would not take it, or would make one person of many by it.
+    :raises RefusedError: if PostHog would not take it, or would merge many persons by it.
     """
     text = "" if value is None else str(plain(value))
     bare = text.strip()
@@ -174,7 +174,7 @@ class Recipe:
     :param event_column: the column with the name, in its place.
     :param distinct_id: the column with the distinct id; of groups, with the group's key.
     :param timestamp: the column with the time; ``None``: all rows have the time of the load.
-    :param key: the columns that tell the rows apart.
+    :param key: the columns that identify a row.
     :param properties: the columns that become properties; ``None``: all others.
     :param group_type: of groups, such as ``company``.
     """
@@ -192,7 +192,7 @@ class Recipe:
         self._check_kind()
         if not self.key and self.kind in ("events", "aliases", "merges"):
             raise PostHogSettingsError(
-                "key", "is empty.", "Write the columns that tell the rows apart: each event's uuid follows from them."
+                "key", "is empty.", "Write the columns that identify a row: each event's uuid follows from them."
             )
         if isinstance(self.properties, Mapping) and set(self.properties) - set(_PARTS):
             raise PostHogSettingsError(
@@ -207,13 +207,17 @@ class Recipe:
 
     def _check_kind(self) -> None:
         if self.kind not in KINDS:
-            raise PostHogSettingsError("kind", f"{self.kind!r:.40} is not known.", f"Write one of {', '.join(KINDS)}.")
+            raise PostHogSettingsError(
+                "kind", f"is {self.kind!r:.40}, which is not known.", f"Write one of {', '.join(KINDS)}."
+            )
         named = KINDS[self.kind]
         if named is not None and (self.event or self.event_column):
             raise PostHogSettingsError("event", f"is given, and {self.kind} are sent as {named}.", "Leave it out.")
         if named is None and bool(self.event) == bool(self.event_column):
             raise PostHogSettingsError(
-                "event", "is neither given once.", "Write the event's name as event, or its column as event_column."
+                "event",
+                "is missing, or given twice.",
+                "Write the event's name as event, or its column as event_column.",
             )
         if named is None and self.timestamp is None:
             raise PostHogSettingsError("timestamp", "is not given.", "Write the column with the events' time.")
@@ -232,7 +236,7 @@ class Recipe:
                 ) from None
 
     def reader(self, columns: Sequence[str], at: datetime) -> Reader:
-        """Return what makes events of rows.
+        """Return a maker of events from rows.
 
         :param columns: the names of the rows' columns, in their order.
         :param at: the time of the load, in UTC.
@@ -242,7 +246,7 @@ class Recipe:
 
 
 class Reader:
-    """Makes events of rows.
+    """Makes events from rows.
 
     :param recipe: how.
     :param columns: the names of the rows' columns, in their order.
@@ -272,7 +276,7 @@ class Reader:
 
     def _at_index(self, field: str, column: str) -> int:
         if self._columns.count(column) != 1:
-            problem = "there are several of" if column in self._columns else "there is no column"
+            problem = "names several columns" if column in self._columns else "names no column"
             raise PostHogSettingsError(
                 field, f"{problem} {column!r:.60}.", f"The columns are: {', '.join(self._columns)[:300]}."
             )

@@ -1,4 +1,4 @@
-"""What a load has sent and what became of it, in a file on this machine, from which a later try continues.
+"""Record what a load has sent, and its outcome, in a file on this machine, from which a later try continues.
 
 It holds uuids, the names and days of events, and of rows that were refused their keys; nothing else of any row. Where
 it is lost, all is sent again, which changes nothing in PostHog: the same uuids and times are the same events.
@@ -19,8 +19,8 @@ from typing import NamedTuple
 from airflow_provider_posthog.capture.events import Event
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
-#: What is known of an event: it was sent and nobody said a word, PostHog took it, took it with a warning, has shown it,
-#: would not take it, or does not have it.
+#: The states of an event: sent without an answer, accepted, accepted with a warning, found in PostHog, refused, or
+#: lost.
 SENT, OK, WARNED, FOUND, DROPPED, LOST = range(6)
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -94,14 +94,14 @@ class Ledger:
         self._db.close()
 
     def remove(self) -> None:
-        """Close the file and remove it: the load has ended well."""
+        """Close the file and remove it: the load has succeeded."""
         self.close()
         if self._path is not None:
             for name in (self._path.name, f"{self._path.name}-wal", f"{self._path.name}-shm"):
                 self._path.with_name(name).unlink(missing_ok=True)
 
     def get(self, name: str) -> str | None:
-        """Return what was kept under a name.
+        """Return the value stored under a name.
 
         :param name: the name.
         """
@@ -109,7 +109,7 @@ class Ledger:
         return None if row is None else str(row[0])
 
     def put(self, **values: object) -> None:
-        """Keep values under names.
+        """Store values under names.
 
         :param values: as text, by name.
         """
@@ -117,7 +117,7 @@ class Ledger:
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def begin_reading(self) -> None:
-        """Begin to read the rows from the first on: what was refused is judged again, what PostHog took is kept."""
+        """Start reading from the first row: refused rows are judged again, accepted events are kept."""
         self._try += 1
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM rejects")
@@ -126,7 +126,7 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def known(self, events: Iterable[Event]) -> tuple[dict[bytes, int], set[bytes]]:
-        """Tell which events were sent already.
+        """Return which events were sent already.
 
         :param events: some.
         :returns: of those that were met in this reading their check, by uuid; and those of an earlier one, if they have
@@ -135,10 +135,10 @@ class Ledger:
         checks = {event.uuid: event.check for event in events}
         here: dict[bytes, int] = {}
         before: set[bytes] = set()
-        for some in _slices([*checks]):
+        for batch in _slices([*checks]):
             rows = self._db.execute(
-                f"SELECT uuid, crc, try FROM events WHERE uuid IN ({','.join('?' * len(some))})",  # noqa: S608
-                some,
+                f"SELECT uuid, crc, try FROM events WHERE uuid IN ({','.join('?' * len(batch))})",  # noqa: S608
+                batch,
             )
             for uuid, check, number in rows:
                 if number == self._try:
@@ -148,7 +148,7 @@ class Ledger:
         return here, before
 
     def keep(self, events: Sequence[tuple[Event, int]], rejects: Sequence[Reject] = ()) -> None:
-        """Note what became of events, and which rows were refused, at once.
+        """Record the outcomes of events and the refused rows, in one transaction.
 
         :param events: each with its state.
         :param rejects: the rows.
@@ -164,7 +164,7 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def seen_again(self, uuids: Iterable[bytes]) -> None:
-        """Note that events of an earlier reading were met in this one.
+        """Record that events of an earlier reading occur in this one.
 
         :param uuids: of the events.
         """
@@ -179,7 +179,7 @@ class Ledger:
         return self._names[name]
 
     def mark(self, uuids: Iterable[bytes], state: int) -> None:
-        """Note what is known of events now.
+        """Record the state of events.
 
         :param uuids: of the events.
         :param state: what.
@@ -189,18 +189,18 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def remember_keys(self, rows: Iterable[Reject]) -> None:
-        """Note whose events are sent once more, for the case that they are not there after that either.
+        """Record the keys of rows that are sent again, in case their events are missing after that too.
 
         :param rows: the rows.
         """
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", [(each.row, each.uuid, each.key) for each in rows]
+            "INSERT OR REPLACE INTO keys VALUES (?, ?, ?)", [(row.row, row.uuid, row.key) for row in rows]
         )
         self._db.execute("COMMIT")
 
     def give_up(self, reason: str) -> int:
-        """Note that PostHog does not have what it has not shown; return how many events that are.
+        """Record the events that PostHog has not shown as lost; return how many.
 
         :param reason: a word for it.
         """
@@ -229,25 +229,25 @@ class Ledger:
             (SENT, OK, WARNED),
         )
         for (day, name), rows in groupby(cursor, key=lambda row: (row[0], row[1])):
-            some: list[bytes] = []
+            batch: list[bytes] = []
             for _, _, uuid in rows:
-                some.append(uuid)
-                if len(some) == most:
-                    yield Cell(name, day, some)
-                    some = []
-            if some:
-                yield Cell(name, day, some)
+                batch.append(uuid)
+                if len(batch) == most:
+                    yield Cell(name, day, batch)
+                    batch = []
+            if batch:
+                yield Cell(name, day, batch)
 
     def are_unproved(self, uuids: Iterable[bytes]) -> set[bytes]:
-        """Tell which events were sent, and not shown by PostHog yet.
+        """Return which events were sent, but not yet shown by PostHog.
 
         :param uuids: of the events.
         """
         unproved: set[bytes] = set()
-        for some in _slices([*uuids]):
+        for batch in _slices([*uuids]):
             rows = self._db.execute(
-                f"SELECT uuid FROM events WHERE state < ? AND uuid IN ({','.join('?' * len(some))})",  # noqa: S608
-                [FOUND, *some],
+                f"SELECT uuid FROM events WHERE state < ? AND uuid IN ({','.join('?' * len(batch))})",  # noqa: S608
+                [FOUND, *batch],
             )
             unproved.update(uuid for (uuid,) in rows)
         return unproved
@@ -272,7 +272,7 @@ def _slices(uuids: list[bytes]) -> Iterator[list[bytes]]:
 
 
 def _own_folder(folder: Path) -> None:
-    """Make a folder that is nobody else's: temporary folders are everybody's."""
+    """Make a folder that only this user owns: temporary folders are shared."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = os.lstat(folder)
     if hasattr(os, "getuid") and (stat.S_ISLNK(status.st_mode) or status.st_uid != os.getuid()):
@@ -280,7 +280,7 @@ def _own_folder(folder: Path) -> None:
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove what loads that nobody took up again have left."""
+    """Remove the files of loads that were never resumed."""
     for path in folder.glob("*.ledger*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _OLD:

@@ -1,4 +1,4 @@
-"""One load into PostHog: rows are sent, their verdicts kept, and PostHog is asked for each event of them."""
+"""One load into PostHog: send rows, record their outcomes, and check that PostHog has each event."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MOST_BYTES = 8_000_000
 #: Uuids that an error names.
 _NAMED = 5
 _STATES = {"ok": OK, "warning": WARNED, "drop": DROPPED, "sent": SENT}
-#: Why an event is rejected that PostHog took and does not have.
+#: The reason of an event that PostHog accepted and does not have.
 NOT_THERE = "not_there"
 
 
 class Made(NamedTuple):
-    """A row, and what was made of it.
+    """A row and its event.
 
     :param number: of the row, from 1.
     :param row: its values.
@@ -49,7 +49,7 @@ Deliver = Callable[[list[Event]], list[Verdict]]
 
 @dataclass
 class Tally:
-    """What this try of a load has done.
+    """The counts of this try of a load.
 
     :param rows: rows that were read.
     :param sent: events that were sent.
@@ -69,7 +69,7 @@ class Load:
     """A load.
 
     :param ledger: what earlier tries have done.
-    :param now: tells the time, in UTC.
+    :param now: returns the time, in UTC.
     :param floor: PostHog hides events up to this moment (retention); ``None`` if it hides none.
     """
 
@@ -112,7 +112,7 @@ class Load:
         return 0
 
     def remember(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> None:
-        """Note the rows as sent, and send nothing: they were, and the ledger is on another machine.
+        """Record the rows as sent without sending them: they were sent, but the ledger is on another machine.
 
         :param reader: makes events of them.
         :param rows: all of them.
@@ -122,7 +122,7 @@ class Load:
         self._pass(reader, rows, lambda events: [Verdict("sent")] * len(events))
 
     def send_missing(self, reader: Reader, rows: Iterable[Sequence[Any]], sender: Sender) -> int:
-        """Send the events once more that PostHog took and does not show.
+        """Send again the events that PostHog accepted and does not show.
 
         :param reader: makes events of the rows.
         :param rows: all of them.
@@ -135,8 +135,8 @@ class Load:
             again = self._ledger.are_unproved(by_uuid)
             if again:
                 made = [by_uuid[uuid] for uuid in by_uuid if uuid in again]
-                self._ledger.remember_keys(_reject(each, reader, NOT_THERE) for each in made)
-                self._keep(made, self._deliver([each.event for each in made if each.event], sender), [], reader)
+                self._ledger.remember_keys(_reject(item, reader, NOT_THERE) for item in made)
+                self._keep(made, self._deliver([item.event for item in made if item.event], sender), [], reader)
                 count += len(again)
         return count
 
@@ -198,11 +198,11 @@ class Load:
         self._ledger.keep(states, rejects)
 
     def give_up(self) -> int:
-        """Note that PostHog does not have events that it took; return how many."""
+        """Record the events that PostHog accepted and does not have as lost; return how many."""
         return self._ledger.give_up(NOT_THERE)
 
     def summary(self) -> dict[str, Any]:
-        """Return what became of the rows.
+        """Return the outcome of the rows.
 
         :returns: ``rows``, ``sent`` (by this try), ``sent_before``, ``duplicates``, ``kept`` (that PostHog has shown),
             ``warned``, ``rejected`` (by reason).
@@ -219,7 +219,7 @@ class Load:
         }
 
     def check(self, max_rejects: int, where: str | None) -> None:
-        """Make sure that few enough rows are not in PostHog.
+        """Check that not too many rows are missing in PostHog.
 
         :param max_rejects: how many may be.
         :param where: the file or table that names them.
@@ -230,7 +230,7 @@ class Load:
         if total <= max_rejects:
             return
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(rejected.items()))
-        named = [shown(each.uuid) for each in self._ledger.rejects() if each.uuid is not None][:_NAMED]
+        named = [shown(reject.uuid) for reject in self._ledger.rejects() if reject.uuid is not None][:_NAMED]
         raise PostHogIncompleteError(
             f"{total:,} rows are not in PostHog ({reasons}), and max_rejects is {max_rejects:,}. All others are there. "
             + (f"Events: {', '.join(named)}{', ...' if total > len(named) else ''}. " if named else "")
@@ -257,7 +257,7 @@ def _reject(made: Made, reader: Reader, reason: str) -> Reject:
 
 
 def told(reject: Reject, names: Sequence[str]) -> tuple[int | None, str | None, str | None, str]:
-    """Return what is told of a row that is not in PostHog: its number, its uuid, its key as JSON, and the reason.
+    """Return the report of a row that is not in PostHog: its number, its uuid, its key as JSON, and the reason.
 
     :param reject: the row.
     :param names: of the key's columns.

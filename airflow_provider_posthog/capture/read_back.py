@@ -1,4 +1,4 @@
-"""Asks PostHog for the events that were sent to it: capture's answer proves that they were taken, not that they stay.
+"""Look up the events that were sent: capture's answer proves that they were accepted, not that they are stored.
 
 Each question is bounded along the key of PostHog's table: one event, one day. What asks is a query of the project's
 key; what was asked to take the events was another server, with another token.
@@ -16,7 +16,7 @@ from airflow_provider_posthog.capture.ledger import FOUND, Cell, Ledger
 from airflow_provider_posthog.exceptions import PostHogTransportError
 from airflow_provider_posthog.results.answer import ask, read
 
-#: Uuids of a question: PostHog refuses statements of 256 KiB.
+#: Uuids of a query: PostHog refuses statements of 256 KiB.
 MOST_UUIDS = 5_000
 _WHERE = (
     "FROM events WHERE event = {event} AND timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})"
@@ -28,7 +28,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 def look(client: Client, ledger: Ledger) -> int:
-    """Ask for all events that PostHog has not shown yet, and note those that it shows.
+    """Look up all events that PostHog has not shown yet, and record those that it shows.
 
     :param client: asks, with the project's key.
     :param ledger: what was sent.
@@ -54,7 +54,7 @@ def _uuids_present(client: Client, cell: Cell) -> list[bytes]:
     }
     count = _rows(client, _COUNT, values)[0][0]
     if not isinstance(count, int) or not 0 <= count <= len(cell.uuids):
-        raise PostHogTransportError("PostHog counted events, and what it answered is not a count of them")
+        raise PostHogTransportError("PostHog's answer to a count of events is not a count")
     if count == len(cell.uuids):
         return cell.uuids
     if not count:

@@ -1,4 +1,4 @@
-"""Rows of files: Parquet and CSV have columns, JSON lines have whatever each line has."""
+"""Read rows of files: Parquet and CSV have columns, JSON lines have whatever each line has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROWS = 2_000
 
 
 class DictReader:
-    """Makes events of rows that are dictionaries, each with its own columns.
+    """Makes events from rows that are dictionaries, each with its own columns.
 
     :param recipe: how.
     :param at: the time of rows that have none.
@@ -74,7 +74,7 @@ def rows_of_files(
     recipe: Recipe,
     at: datetime,
 ) -> Iterator[tuple[Reader | DictReader, Iterator[Any]]]:
-    """Give what reads the rows of files, and the rows, file by file.
+    """Yield a maker of events and the rows, file by file.
 
     :param fs: the file system.
     :param paths: the files, in their order.
@@ -149,7 +149,9 @@ def check_format(value: object) -> None:
     :raises PostHogSettingsError: if it is none of :data:`FORMATS`.
     """
     if value not in FORMATS:
-        raise PostHogSettingsError("format", f"{value!r:.40} is not read.", f"Write one of {', '.join(FORMATS)}.")
+        raise PostHogSettingsError(
+            "format", f"is {value!r:.40}, which cannot be read.", f"Write one of {', '.join(FORMATS)}."
+        )
 
 
 @contextmanager
@@ -158,7 +160,7 @@ def text_rows(
     path: str,
     format: str,
 ) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
-    """Give the columns of a file, and its rows; those of CSV are text.
+    """Return the columns of a file, and its rows; those of CSV are text.
 
     :param fs: the file system.
     :param path: the file.

@@ -1,4 +1,4 @@
-"""Sends events in batches, and takes what PostHog says of each: only what it wants again is sent again."""
+"""Send events in batches, and take PostHog's verdict on each: only events that it wants again are sent again."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 #: Events of a batch.
 MOST_EVENTS = 2_000
-#: How often events are sent that PostHog wants again, and the longest pause between, in seconds.
+#: How often events that PostHog wants again are sent, and the longest pause between, in seconds.
 MOST_ATTEMPTS = 8
 _LONGEST_PAUSE = 30.0
-#: Why a batch is refused of which no part would be better.
+#: Reasons for which halving a refused batch does not help.
 _OF_REQUEST = frozenset(
     {
         "empty_batch",
@@ -52,16 +52,16 @@ _OF_REQUEST = frozenset(
         "unsupported_encoding",
     }
 )
-#: So many single events that are refused one after the other are no fault of theirs.
+#: After this many single events are refused in a row, the events are not the cause.
 _MOST_REFUSED = 50
 
 
 @dataclass
 class Pace:
-    """Keeps to a number of events a second.
+    """Limits the number of events a second.
 
     :param per_second: how many; ``None`` for as many as go.
-    :param clock: tells the time.
+    :param clock: returns the time.
     :param sleep: waits.
     """
 
@@ -89,7 +89,7 @@ class Sender:
     :param settings: the connection.
     :param token: the project's token.
     :param historical: whether the events are a migration of old ones.
-    :param per_second: how many a second at the most.
+    :param per_second: the most events a second.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Sender:
     def _attempt(
         self, events: list[Event], verdicts: dict[bytes, Verdict], attempt: int, request_id: str
     ) -> tuple[list[Event], float]:
-        """Send events once; return which are wanted again, and after how many seconds."""
+        """Send events once; return which PostHog wants again, and after how many seconds."""
         self._pace.go(len(events))
         try:
             outcome, wait = self._post(events, attempt, request_id)
@@ -185,7 +185,7 @@ class Sender:
                 if self.has_verdicts or not _is_no_v1(error):
                     raise
                 log.info(
-                    "PostHog at %s has no capture V1: events go to /batch/, and are only proved afterwards", self._host
+                    "PostHog at %s has no capture V1: events go to /batch/, and are proved only afterwards", self._host
                 )
             else:
                 self.has_verdicts = True
@@ -195,7 +195,7 @@ class Sender:
         return {}, 1.0
 
     def _refused(self, events: list[Event], verdicts: dict[bytes, Verdict], error: PostHogAPIError) -> list[Event]:
-        """Take it that a batch was refused: in halves, until the event is found that is not taken."""
+        """Handle a refused batch: send it in halves until the event that PostHog refuses is found."""
         reason = (
             error.code if error.code and error.code != "invalid_input" else error.detail
         ) or f"status_{error.status}"
@@ -230,5 +230,5 @@ def _why(events: Sequence[Event], verdicts: dict[bytes, Verdict]) -> str:
 
 
 def _word(reason: str) -> str:
-    """Return a reason as a word, whatever the server has written."""
+    """Reduce a reason to a word, whatever the server has sent."""
     return "_".join(reason.split())[:60]

@@ -1,4 +1,4 @@
-"""What a row's values become in JSON, and which times PostHog takes as they are."""
+"""Convert a row's values to JSON, and check times that PostHog takes unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN = frozenset({str, int, bool, type(None)})
 
 
 class RefusedError(Exception):
-    """A row that PostHog would not take, or not as it is.
+    """A row that PostHog would refuse or change.
 
     :param reason: a word for it, PostHog's own where it has one.
     """
@@ -26,7 +26,7 @@ class RefusedError(Exception):
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return a value of a row as JSON has it: times as ISO 8601, decimals as numbers, "not a number" as null.
+    """Convert a value for JSON: times become ISO 8601, decimals numbers, NaN null.
 
     :param value: what a database, Parquet or JSON gave.
     :raises RefusedError: for what JSON cannot hold, such as bytes.
@@ -41,9 +41,9 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, Decimal):
         return _number(value)
     if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in value.items()}
+        return {str(name): plain(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(each) for each in value]
+        return [plain(entry) for entry in value]
     return _rest(value)
 
 

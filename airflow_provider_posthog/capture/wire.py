@@ -1,4 +1,4 @@
-"""PostHog's two ways to take events in, as calls: capture V1, which answers for each event, and ``/batch/``.
+"""The calls of PostHog's two ways to accept events: capture V1, which answers for each event, and ``/batch/``.
 
 They go to the project's ingestion host, with the project's token in place of a key. Their addresses and bodies are
 not those of the API, so that these calls stand in no table of endpoints.
@@ -32,14 +32,14 @@ _OPTIONS = {
     "$product_tour_id": "product_tour_id",
 }
 _LIFTED = {"$session_id": "session_id", "$window_id": "window_id"}
-#: A quick look whether one of them may be in an event at all.
+#: A quick check whether an event may have one of them.
 _MARKS = tuple(f'"{name}"'.encode() for name in (*_OPTIONS, *_LIFTED))
 _WORDS = frozenset({"ok", "warning", "drop", "retry"})
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What PostHog said of an event.
+    """PostHog's verdict on an event.
 
     :param result: ``ok``, ``warning``, ``drop`` or ``retry``; ``sent`` if it said nothing.
     :param details: why, in a word.
@@ -100,7 +100,7 @@ def v1_call(bodies: Sequence[bytes], *, historical: bool, attempt: int, request_
 
 
 def batch_call(bodies: Sequence[bytes], token: str, *, historical: bool) -> Call[None]:
-    """Return the call that sends events to servers without capture V1. What it answers proves nothing.
+    """Return the call that sends events to servers without capture V1. Its answer proves nothing.
 
     :param bodies: the events, as JSON.
     :param token: the project's token.
@@ -111,7 +111,7 @@ def batch_call(bodies: Sequence[bytes], token: str, *, historical: bool) -> Call
 
 
 def new_request_id() -> str:
-    """Return an id that tells one request and its attempts from others."""
+    """Return an id for one request and its attempts."""
     return str(uuid.uuid4())
 
 
@@ -157,7 +157,7 @@ def _typed(name: str, value: object) -> bool | str | None:
 def _verdicts(answer: Answer) -> Verdicts:
     results = json_object(answer).get("results")
     if not isinstance(results, Mapping):
-        raise PostHogTransportError(f"the answer (status {answer.status}) tells nothing of the events: no 'results'")
+        raise PostHogTransportError(f"the answer (status {answer.status}) says nothing about the events: no 'results'")
     wait = retry_after(answer, datetime.now(timezone.utc))
     verdicts = {str(uuid).lower(): _verdict(said) for uuid, said in results.items()}
     return Verdicts(verdicts, 1.0 if wait is None else wait)
@@ -167,7 +167,7 @@ def _verdict(answer: object) -> Verdict:
     result, details = (answer.get("result"), answer.get("details")) if isinstance(answer, Mapping) else (None, None)
     if not details and result in _PLAIN:
         return _PLAIN[result]
-    # A word that nobody knows yet proves nothing: the event is looked for, as after /batch/.
+    # An unknown word proves nothing: the event is looked up, as after /batch/.
     return Verdict(result if isinstance(result, str) and result in _WORDS else "sent", clean(details or "")[:80])
 
 

@@ -1,4 +1,4 @@
-"""Where a connection points to: its host, port and schema as one base URL.
+"""Combine a connection's host, port and schema into one base URL.
 
 PostHog's API and its ingestion have different hosts, and the address that people copy from their browser is that of a
 project's page; each mistake is refused with what to write instead.
@@ -28,12 +28,12 @@ _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".svc", ".home
 
 
 def stripped(value: object) -> str:
-    """Return a value as text without blanks around it; nothing for ``None``."""
+    """Return a value as text without blanks around it; empty for ``None``."""
     return "" if value is None else str(value).strip()
 
 
 def holds_key(value: object, key: str) -> bool:
-    """Whether a value holds the key, or anything that looks like one."""
+    """Return whether a value holds the key, or anything that looks like one."""
     text = str(value)
     return bool(KEY.search(text)) or (len(key) >= 8 and key.lower() in text.lower())
 
@@ -83,7 +83,7 @@ def read_ingestion_host(field: str, value: object) -> str:
 
     :param field: the connection's field.
     :param value: a host's name, with or without scheme and port.
-    :raises PostHogSettingsError: if it is none.
+    :raises PostHogSettingsError: if it is not an address.
     """
     address = stripped(value).rstrip("/")
     remedy = "Write https://us.i.posthog.com, https://eu.i.posthog.com or your own server, or leave it empty."

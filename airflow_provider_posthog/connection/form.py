@@ -141,7 +141,7 @@ def parse(conn: ConnectionLike, *, project_id: object = None) -> ClientSettings:
     if not (project_id is None or project_id == ""):
         extra["project_id"] = project_id
     values: dict[str, Any] = {"base_url": read_base_url(conn.host, conn.port, conn.schema, key)}
-    for field in (one for one in FIELDS if one.of_client):
+    for field in (candidate for candidate in FIELDS if candidate.of_client):
         value = extra.get(field.name, field.default)
         if field.kind != "password":
             refuse_key(field.name, value, key)

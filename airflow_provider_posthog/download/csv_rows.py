@@ -1,4 +1,4 @@
-"""Counts the rows of a CSV file while it streams by, and knows PostHog's way of writing "no rows"."""
+"""Count the rows of a CSV file as it streams by, and recognize PostHog's form of "no rows"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The file of a finished export: it is never empty, so that one without bytes is a fault and no result."""
+"""Download the file of a finished export: an empty file is a fault, not a result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def download_export(client: Client, call: Call[bytes], sink: Sink) -> Received:
-    """Stream an export's file to a sink; a file of 0 bytes is asked for once more.
+    """Stream an export's file to a sink; a file of 0 bytes is requested once more.
 
     PostHog writes a header, or the header ``error`` and a sentence, where there are no rows.
 
@@ -24,12 +24,12 @@ def download_export(client: Client, call: Call[bytes], sink: Sink) -> Received:
     """
     received = download(client, call, sink)
     if received.size == 0:
-        log.warning("%s brought a file of 0 bytes, which no export has: asking once more", call.path)
+        log.warning("%s returned a file of 0 bytes, which no export has: requesting it once more", call.path)
         sink.restart()
         received = download(client, call, sink)
     if received.size == 0:
         raise PostHogIncompleteError(
-            f"{call.path} brought a file of 0 bytes twice. That is not an empty result, for which PostHog writes a "
+            f"{call.path} returned a file of 0 bytes twice. That is not an empty result, for which PostHog writes a "
             "header or a sentence: the file was lost. Make the export again (clear the task that created it)."
         )
     return received

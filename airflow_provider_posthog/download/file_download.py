@@ -1,4 +1,4 @@
-"""The files of a file download, side by side into a staging folder, with their rows counted."""
+"""Fetch the files of a file download in parallel into a staging folder, and count their rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SUFFIXES = {"gzip": ".gz", "brotli": ".br"}
 
 
 def suffix_of(file_format: str, compression: str | None) -> str:
-    """Return what the name of a file ends in.
+    """Return the suffix of a file.
 
     :param file_format: ``Parquet`` or ``JSONLines``.
     :param compression: of the file; Parquet's is inside.
@@ -39,7 +39,7 @@ class BrokenFileError(PostHogIncompleteError):
 
 
 class Rows:
-    """Counts the lines of JSON lines while they come.
+    """Counts the lines of JSON lines as they arrive.
 
     :param gzipped: whether they come compressed.
     :raises BrokenFileError: by :meth:`feed` and :meth:`total`, if the file is not whole.
@@ -83,7 +83,7 @@ class Rows:
 
 
 class _Sink:
-    """A staged file that is counted while it comes, and that can be told to stop."""
+    """A staged file that is counted as it arrives, and that can be stopped."""
 
     def __init__(self, file: StagedFile, stop: threading.Event, new_rows: Callable[[], Rows] | None) -> None:
         self.file = file
@@ -104,7 +104,7 @@ class _Sink:
 
 
 class Fetcher:
-    """Brings the files of one file download.
+    """Fetches the files of one file download.
 
     :param settings: how to reach PostHog; each thread gets a client of its own.
     :param staging: where the files go.
@@ -133,7 +133,7 @@ class Fetcher:
         self._stop = threading.Event()
 
     def fetch(self, job_id: str, files: Sequence[str], tag: str, done: Callable[[Mapping[str, Any]], None]) -> None:
-        """Bring files, and record each in the staging once it is whole. Those that are recorded already do not come.
+        """Fetch files, and record each in the staging once it is whole. Those that are recorded already are skipped.
 
         :param job_id: the file download's id.
         :param files: the ids of its files.
@@ -142,8 +142,8 @@ class Fetcher:
         :raises BrokenFileError: if a file is cut or broken.
         :raises PostHogError: if a file cannot be had.
         """
-        there = {file["tag"] for file in self._staging.files}
-        missing = [file for file in files if f"{tag}/{file}" not in there]
+        recorded = {file["tag"] for file in self._staging.files}
+        missing = [file for file in files if f"{tag}/{file}" not in recorded]
         threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="posthog-file")
         try:
             works = [threads.submit(self._one, job_id, file, f"{tag}/{file}") for file in missing]
@@ -174,7 +174,7 @@ class Fetcher:
         return described
 
     def _received(self, job_id: str, file_id: str, sink: _Sink) -> int | None:
-        """Bring a file; return how many rows it has, if that can be told."""
+        """Fetch a file; return how many rows it has, if that can be counted."""
         with Client(self._settings) as client:
             received = download(client, file_downloads.download(job_id, file_id), sink, sleep=self._sleep)
         if received.content_type in _NOT_A_FILE:
@@ -197,7 +197,7 @@ class Fetcher:
         return lambda: Rows(gzipped=self._compression == "gzip")
 
     def _parquet_rows(self, path: str) -> int | None:
-        """Read the number of rows from the end of a Parquet file, which also proves that it is one."""
+        """Return the number of rows from the end of a Parquet file, which also proves its format."""
         try:
             import pyarrow as pa
             from pyarrow import parquet
@@ -212,7 +212,7 @@ class Fetcher:
 
 
 def _parquet_end(file: IO[bytes]) -> bytes:
-    """Read the footer of a Parquet file, with the eight bytes behind it that tell its length."""
+    """Read the footer of a Parquet file, with the eight bytes after it that hold its length."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - 8))
     mark = file.read(8)

@@ -1,4 +1,4 @@
-"""What the files of exports begin with, so that a storage's error never becomes one."""
+"""Check the first bytes of exports' files, so that a storage's error is never taken for a file."""
 
 from __future__ import annotations
 

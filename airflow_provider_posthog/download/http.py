@@ -1,4 +1,4 @@
-"""An export's file over the wire: in chunks, resumed or restarted where it was cut, proved whole by its size."""
+"""Download a file over HTTP: in chunks, resumed or restarted after a cut, and proved whole by its size."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 Sleep = Callable[[float], object]
 
-#: How many bytes are asked for at once, at the most and at the least (TLS brings no more).
+#: The most and the least bytes to read at once (TLS returns no more).
 BLOCK = 1024 * 1024
 _RECORD = 16 * 1024
 #: How many go to the sink at once, at the least, where they come fast enough: handing them over has its price.
@@ -59,12 +59,12 @@ class Sink(Protocol):
         """Take the next bytes."""
 
     def restart(self) -> None:
-        """Forget all bytes: the file comes again from its start."""
+        """Discard all bytes: the file comes again from its start."""
 
 
 @dataclass(frozen=True)
 class Received:
-    """What was downloaded.
+    """A downloaded file.
 
     :param size: how many bytes, as the server counted them where it did.
     :param content_type: the file's type, without parameters.
@@ -95,7 +95,7 @@ class _Stream:
     etag: str | None
 
     def whole(self, received: int) -> Received:
-        """Say what was downloaded, if that is all of it."""
+        """Return the downloaded file, if all of it has arrived."""
         if self.total is not None and received != self.total:
             raise PostHogTransportError(f"{received:,} of {self.total:,} bytes arrived")
         kind = self.response.headers.get("Content-Type", "application/octet-stream")
@@ -173,7 +173,7 @@ class _Patience:
             self._counted, self._fruitless = self._furthest, 1
         if self._fruitless >= MAX_ATTEMPTS:
             kind = PostHogIncompleteError if self._furthest else PostHogTransportError
-            raise kind(f"The download of {call.path} was given up, cut again and again: {error}") from error
+            raise kind(f"The download of {call.path} was given up after repeated cuts: {error}") from error
         seconds = self._base_wait * 2 ** (self._fruitless - 1)
         log.warning("The download was cut at %s bytes (%s); going on in %.1f s", f"{received:,}", error, seconds)
         self._sleep(seconds)
@@ -282,7 +282,7 @@ def _asked(
 
 
 def _beginning(response: requests.Response) -> bytes:
-    """Read what an error has to say; where it was cut, its status says enough."""
+    """Read the body of an error; if it is cut, the status is enough."""
     try:
         return next(response.iter_content(65536), b"")
     except OSError:
@@ -301,7 +301,7 @@ def _storage_error(outcome: Answer | NoAnswer, host: str) -> PostHogError:
 
 
 def _stream(response: requests.Response, offset: int, expected_etag: str | None) -> _Stream:
-    """Read where the bytes of a response belong, and refuses those that belong nowhere.
+    """Return where the bytes of a response belong, and refuse any others.
 
     :param offset: the first byte that was asked for, if ``expected_etag`` is given.
     :param expected_etag: the ETag that the file has to have for its rest to fit to what is there.
@@ -330,14 +330,14 @@ def _stream(response: requests.Response, offset: int, expected_etag: str | None)
     if total is None and length is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower():
         response.close()
         raise PostHogIncompleteError(
-            "The file comes without Content-Length and not in chunks, so nobody can tell whether all of it arrived. "
+            "The file comes without Content-Length and not in chunks, so it cannot be proved that all of it arrived. "
             "Something between here and the storage (a proxy?) takes the length away."
         )
     return _Stream(response, start, total, etag if resumable else None)
 
 
 def _encoded(response: requests.Response) -> bool:
-    """Tell whether the body has to be unpacked; refuses what nobody here can unpack."""
+    """Return whether the body has to be unpacked; refuse encodings that cannot be unpacked here."""
     named = {word.strip().lower() for word in response.headers.get("Content-Encoding", "").split(",")} - _NO_ENCODINGS
     if foreign := foreign_encodings(named):
         response.close()

@@ -1,4 +1,4 @@
-"""Counts the rows of an XLSX file without loading it."""
+"""Count the rows of an XLSX file without loading it."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ async def _play(state: State, scenario: Scenario, keys: list[dict[str, Any]]) ->
 
 
 def _stop_requested(*, with_stdin: bool) -> asyncio.Event:
-    """Return what is set when the process is told to stop."""
+    """Return the event that is set when the process has to stop."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)

@@ -182,7 +182,7 @@ class EmulatorProcess:
         return self.control("POST", "settings", changes)
 
     def next_exports(self, outcome: str, *, count: int = 1, **plan: object) -> None:
-        """Say what becomes of the next exports.
+        """Set the outcome of the next exports.
 
         :param outcome: ``succeed``, ``exception``, ``exception_then_success``, ``silent_failure`` or ``slow``.
         :param count: of how many.
@@ -191,7 +191,7 @@ class EmulatorProcess:
         self.control("POST", "exports", {"outcome": outcome, "count": count, **plan})
 
     def create_secret_key(self, scopes: Sequence[str] = ("query:read",)) -> str:
-        """Make a secret key of the project (``phs_...``), which belongs to nobody, and return it.
+        """Make a secret key of the project (``phs_...``), which has no user, and return it.
 
         :param scopes: some of ``query:read``, ``endpoint:read`` and ``experiment:read``.
         """

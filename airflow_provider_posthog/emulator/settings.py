@@ -269,7 +269,7 @@ class Settings:
         return frozenset(self.unknown_columns) | (NEW_TABLES if is_old else frozenset())
 
     def retention_json(self) -> dict[str, object]:
-        """Return what the project tells of its events' retention: nothing before 2026."""
+        """Return the project's fields about its events' retention: none before 2026."""
         names = ("event_retention_months", "events_retention_enforced") if self.generation == "C" else ()
         return {name: getattr(self, name) for name in names}
 

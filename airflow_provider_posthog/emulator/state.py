@@ -130,7 +130,7 @@ class State(Core):
         return made
 
     def is_due(self) -> bool:
-        """Tell whether something was to happen by now: see :meth:`tick`."""
+        """Return whether something was to happen by now: see :meth:`tick`."""
         return any(each.people.is_due() or each.deletions.is_due() for each in (self, *self.others.values()))
 
     def tick(self) -> None:

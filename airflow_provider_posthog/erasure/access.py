@@ -1,4 +1,4 @@
-"""All that PostHog has of a person: which questions it takes, and which events are the person's and nobody else's."""
+"""Query all data that PostHog has of a person, and only that person's events."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _REPLAY = (
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose data it is.
+    """The person whose data is requested.
 
     :param uuids: the persons' UUIDs.
     :param names: all of their distinct ids.
-    :param others: distinct ids that are not theirs by now, but whose events carry one of the UUIDs.
+    :param others: distinct ids that are not theirs any more, but whose events carry one of the UUIDs.
     """
 
     uuids: tuple[str, ...]
@@ -48,7 +48,7 @@ class EventsPart:
     """Events of some of the distinct ids.
 
     :param where: HogQL that holds for them.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     """
 
     where: str
@@ -56,7 +56,7 @@ class EventsPart:
 
 
 def subject_of(client: ErasureClient, persons: Iterable[Person]) -> Subject:
-    """Return whose data it is, with the distinct ids that came since the persons were looked up.
+    """Return the subject, with the distinct ids that were added since the persons were looked up.
 
     :param client: asks PostHog.
     :param persons: of the work file.
@@ -85,7 +85,7 @@ def event_parts(subject: Subject, until: datetime) -> Iterator[EventsPart]:
     moment = " AND created_at <= toDateTime({until})"
     for pack in packed(subject.names):
         yield EventsPart("distinct_id IN {ids}" + moment, {"ids": pack, "until": utc(until)})
-    for pack in packed(subject.others):  # of these, others may have events, too
+    for pack in packed(subject.others):  # other persons may have events with these ids, too
         yield EventsPart(
             "distinct_id IN {ids} AND toString(person_id) IN {uuids}" + moment,
             {"ids": pack, "uuids": list(subject.uuids), "until": utc(until)},
@@ -98,7 +98,7 @@ def count_events(client: ErasureClient, part: EventsPart, more: str = "", **valu
     :param client: asks PostHog.
     :param part: which.
     :param more: HogQL that holds for them as well.
-    :param values: what its placeholders stand for.
+    :param values: the values of its placeholders.
     """
     sql = f"SELECT count(), uniqExact(uuid) FROM events WHERE {part.where}{more}"  # noqa: S608 - our own text
     ((rows, different),) = client.rows(sql, {**part.values, **values}, int, int)
@@ -122,7 +122,7 @@ def profile(client: ErasureClient, subject: Subject, expected: int) -> list[dict
     ]
     if len(rows) < expected:
         raise PostHogIncompleteError(
-            f"PostHog shows {len(rows)} of {expected} profiles: they are deleted, or its queries do not see them yet. "
+            f"PostHog shows {len(rows)} of {expected} profiles: some are deleted, or its queries do not see them yet. "
             "Look the persons up again."
         )
     return [
@@ -164,7 +164,7 @@ def cohorts(client: ErasureClient, subject: Subject, names: Mapping[int, str]) -
 
     :param client: asks PostHog.
     :param subject: whose.
-    :param names: what is known of cohorts' names.
+    :param names: the known names of cohorts.
     """
     # those of static cohorts are in a table of their own
     both = (
@@ -173,11 +173,11 @@ def cohorts(client: ErasureClient, subject: Subject, names: Mapping[int, str]) -
     )
     sql = f"SELECT cohort_id FROM ({both}) GROUP BY cohort_id"  # noqa: S608 - our own text
     members = {row[0] for pack in packed(subject.uuids) for row in client.rows(sql, {"uuids": pack}, int)}
-    return [{"cohort_id": one, "name": names.get(one)} for one in sorted(members)]
+    return [{"cohort_id": cohort, "name": names.get(cohort)} for cohort in sorted(members)]
 
 
 def recordings(client: ErasureClient, subject: Subject) -> list[dict[str, Any]]:
-    """Return the list of session recordings that can still be watched; not what they show.
+    """List the session recordings that can still be watched, without their content.
 
     :param client: asks PostHog.
     :param subject: whose.
@@ -192,7 +192,7 @@ def recordings(client: ErasureClient, subject: Subject) -> list[dict[str, Any]]:
             rows = client.rows(_REPLAY.format(gone=""), {"ids": pack}, *kinds)
         names = ("session_id", "distinct_id", "started", "ended", "clicks", "keys")
         recorded += [dict(zip(names, row, strict=False)) for row in rows]
-    return sorted(recorded, key=lambda one: (one["started"] or "", one["session_id"]))
+    return sorted(recorded, key=lambda recording: (recording["started"] or "", recording["session_id"]))
 
 
 def check_events(counted: tuple[int, int], read: Mapping[str, Any]) -> None:
@@ -207,7 +207,7 @@ def check_events(counted: tuple[int, int], read: Mapping[str, Any]) -> None:
         return
     raise PostHogIncompleteError(
         f"PostHog counts {rows:,} events ({different:,} different ones) of this person, and {read['counted']:,} were "
-        f"read ({read['rows']:,} different ones): some came meanwhile. Let the task retry, which begins anew."
+        f"read ({read['rows']:,} different ones): some arrived meanwhile. Let the task retry, which starts again."
     )
 
 

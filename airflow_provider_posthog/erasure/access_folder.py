@@ -1,4 +1,4 @@
-"""The folder of a person's data: written under a hidden name, and under its own only when all of it is there.
+"""The folder of a person's data: written under a hidden name, and published under its own when it is complete.
 
 It has JSON lines, a page to read, and ``manifest.json`` with the rows, size and checksum of each file. On a local disk
 nobody but the worker's user may read it.
@@ -47,19 +47,19 @@ class AccessFolder:
         self._fs.invalidate_cache()
         if self._fs.exists(f"{self.path}/{MANIFEST}") and not self._fs.exists(f"{self.work}/{MANIFEST}"):
             return self._read(f"{self.path}/{MANIFEST}")
-        there = self._fs.exists(self.path) and (self._fs.isfile(self.path) or bool(self._fs.find(self.path)))
-        if there and not self._fs.exists(f"{self.work}/{MANIFEST}"):
+        is_taken = self._fs.exists(self.path) and (self._fs.isfile(self.path) or bool(self._fs.find(self.path)))
+        if is_taken and not self._fs.exists(f"{self.work}/{MANIFEST}"):
             raise PostHogSettingsError(
                 "path", "names a place where something else is.", "Write one for each request, with {{ run_id }} in it."
             )
         return None
 
     def begin(self, request: str, fresh: Mapping[str, Any]) -> dict[str, Any]:
-        """Take up what an earlier try has written for the same request, or begin anew.
+        """Resume what an earlier try has written for the same request, or start again.
 
-        :param request: stands for what is asked for.
-        :param fresh: what is to be remembered, if it begins anew.
-        :returns: what was remembered.
+        :param request: identifies the request.
+        :param fresh: the state to store, if it starts again.
+        :returns: the stored state.
         """
         state = self._read(f"{self.work}/{_STATE}") if self._fs.exists(f"{self.work}/{_STATE}") else None
         if state is not None and state.get("request") == request:
@@ -80,7 +80,7 @@ class AccessFolder:
 
     @property
     def is_whole(self) -> bool:
-        """Whether an earlier try has written all of it, and only has to give it its name."""
+        """Whether an earlier try has written all of it, so that only publishing is left."""
         self._fs.invalidate_cache()
         return bool(self._fs.exists(f"{self.work}/{MANIFEST}"))
 
@@ -123,7 +123,7 @@ class AccessFolder:
         return [path[len(self.work) + 1 :] for path in sorted(paths) if self._is_data(path)]
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the manifest: from here on nothing but its name is missing.
+        """Write the manifest, which completes the folder except for its name.
 
         :param facts: what it says besides the files.
         """
@@ -142,13 +142,13 @@ class AccessFolder:
         for name in (f"{EVENTS}/{manifests.FOLDER}", f"{EVENTS}/{UNFINISHED}", _STATE):
             if self._fs.exists(f"{self.work}/{name}"):
                 self._fs.rm(f"{self.work}/{name}", recursive=True)
-        if is_flat(self._fs):  # there are no folders to move: whoever reads waits for the manifest, which comes last
+        if is_flat(self._fs):  # no folders to move: readers wait for the manifest, which comes last
             for name in [*(file["path"] for file in manifest["files"]), MANIFEST]:
                 self._fs.cp_file(f"{self.work}/{name}", f"{self.path}/{name}")
             self.discard()
         else:
             self._close_to_others()
-            with suppress(OSError):  # an empty folder that somebody has made
+            with suppress(OSError):  # an empty folder
                 self._fs.rmdir(self.path)
             self._fs.mv(self.work, self.path, recursive=True)
         return manifest

@@ -1,4 +1,4 @@
-"""A page of a person's data that it can read; all of it was sent by somebody, so everything is escaped."""
+"""An HTML page of a person's data for that person; all of it is untrusted, so everything is escaped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEAD = (
 
 
 class Events:
-    """What the page says of events: how many of each name, and the newest ones."""
+    """The events on the page: how many of each name, and the newest ones."""
 
     def __init__(self) -> None:
         self.names: Counter[str] = Counter()

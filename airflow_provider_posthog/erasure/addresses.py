@@ -1,6 +1,6 @@
-"""E-mail addresses: which texts are one plain address, and how one and the same may be spelt.
+"""E-mail addresses: check that a text is one plain address, and list its spellings.
 
-What is not a plain address would lead to nobody, be listed as "not found", and look like a finished request.
+Anything else would match nobody, be listed as "not found", and look like a finished request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)+"')
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\"\\.-]+")
 _LABEL = re.compile(r"[^\W_](?:[\w-]*\w)?")
 _NUMBER = re.compile(r"\[[0-9A-Za-z.:-]+\]")
-#: What is not seen, though Unicode does not call it a blank or a control: fillers, selectors, Braille's blank.
+#: Invisible characters that Unicode classes neither as blanks nor as controls: fillers, selectors, Braille's blank.
 _UNSEEN = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
@@ -22,12 +22,12 @@ _UNSEEN = re.compile(
 
 
 def problem_of(text: str) -> str:
-    """Say why a text is not one plain e-mail address; empty if it is one. The text is not shown.
+    """Return why a text is not one plain e-mail address; empty if it is one. The text is not shown.
 
     :param text: the text, without blanks (ASCII) around it.
     """
     if has_unseen(text):
-        return "holds characters that are not seen, such as a blank of another kind"
+        return "holds invisible characters, such as a special blank"
     if re.match(r"[a-z]+:", text, re.IGNORECASE):
         return "is a link, such as mailto:, and not a plain address"
     if "<" in text or ">" in text:
@@ -43,7 +43,7 @@ def problem_of(text: str) -> str:
 
 
 def has_unseen(text: str) -> bool:
-    """Tell whether a text holds a blank other than the plain one, or a character that nobody sees.
+    """Return whether a text holds a special blank or an invisible character.
 
     :param text: the text.
     """
@@ -83,13 +83,13 @@ def folded(address: str) -> str:
 
 
 def spellings(address: str) -> set[str]:
-    """Return how an address may stand somewhere: as it was given, without case, composed or not, in both hosts' names.
+    """Return the spellings of an address: as given, in lower case, composed or not, with both forms of the host.
 
     :param address: the address.
     """
     small = address.strip().lower()
     hosts = {address, small, _with_host(small, "ascii"), _with_host(small, "unicode")}
-    return {unicodedata.normalize(form, each) for each in hosts for form in ("NFC", "NFD")} | {address}
+    return {unicodedata.normalize(form, spelling) for spelling in hosts for form in ("NFC", "NFD")} | {address}
 
 
 def _with_host(address: str, form: str) -> str:
@@ -105,7 +105,7 @@ def _with_host(address: str, form: str) -> str:
 
 
 def is_printed_otherwise(address: str) -> bool:
-    """Tell whether HogQL may print an address of a profile otherwise than it is: it prints JSON, with its escapes.
+    """Return whether HogQL may print an address of a profile differently: it prints JSON, with its escapes.
 
     :param address: the address.
     """

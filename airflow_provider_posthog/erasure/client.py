@@ -1,4 +1,4 @@
-"""The client of an erasure: as any other, but it counts its calls, and its errors name nobody."""
+"""The client of an erasure: it counts its calls, and its errors hold no personal data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class ErasureClient:
     """Sends the calls of an erasure.
 
-    :param client: the connection's client; who made it closes it.
+    :param client: the connection's client; its owner closes it.
     :ivar calls: how many calls were sent, by endpoint.
     :ivar unknown_tables: tables that the server has said it does not have, so that it is asked once.
     """
@@ -45,7 +45,7 @@ class ErasureClient:
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes ClickHouse has read for this process's queries since this client was made, as PostHog says."""
+        """Bytes that ClickHouse has read for this process's queries since this client was made, as PostHog reports."""
         return ByteBudget.of(self.settings).bytes_read - self._read_before
 
     def send(self, call: Call[T], *, policy: RetryPolicy | None = None) -> T:
@@ -53,7 +53,7 @@ class ErasureClient:
 
         :param call: the call.
         :param policy: how patient to be, in place of the connection's.
-        :raises PostHogError: without what PostHog wrote in it.
+        :raises PostHogError: without PostHog's own text.
         """
         self.calls[call.name] += 1
         try:
@@ -63,7 +63,7 @@ class ErasureClient:
             raise
 
     def run(self, steps: Steps[T]) -> T:
-        """Take steps that are shared with the triggerer.
+        """Execute steps that are shared with the triggerer.
 
         :param steps: the steps.
         """
@@ -85,9 +85,9 @@ class ErasureClient:
     def rows_of(self, statement: str, values: Mapping[str, Any] | None = None) -> list[list[Any]]:
         """Run a whole statement and return all of its rows, freshly calculated.
 
-        :param statement: the statement with its LIMIT, which the rows must not reach: who is left out is not erased.
+        :param statement: the statement with its LIMIT, which the rows must not reach: persons left out are not erased.
         :param values: the values.
-        :raises PostHogSettingsError: if nobody could tell whether its rows are cut; nothing is sent.
+        :raises PostHogSettingsError: if a cut of its rows could not be noticed; nothing is sent.
         :raises PostHogIncompleteError: if the rows were cut, or reach a LIMIT.
         :raises PostHogJobFailed: if it failed, or came from a cache.
         """

@@ -1,4 +1,4 @@
-"""How much of persons can still be read: events, recordings and profiles, by HogQL."""
+"""Count what can still be read of persons, by HogQL: events, recordings and profiles."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _EVENT_KINDS: tuple[Kind, ...] = (str, str, str, int, int, int, _TIME, _TIME, _T
 #: Evaluations of flags are events that newer servers keep apart; the same deletion sweeps both.
 _APART = "flag_evaluations"
 _CARRIERS = Statement("SELECT DISTINCT toString(person_id), distinct_id FROM {table} WHERE {where}")
-#: So many spans of time stand in a query at the most.
+#: The most spans of time in a query.
 _MOST_SPANS = 24
-#: So many persons are counted together along the key: those who had events at about the same time.
+#: How many persons are counted together along the key: those with events at about the same time.
 _TOGETHER = 250
-#: Times are told in milliseconds at the least.
+#: The tolerance for times, which are exact to a millisecond at least.
 _ROUNDED = timedelta(seconds=1)
 _RECORDINGS = (
     "SELECT distinct_id, count() AS sessions FROM (SELECT distinct_id, session_id{gone} FROM raw_session_replay_events"
@@ -43,7 +43,7 @@ _RECORDINGS = (
 
 @dataclass(frozen=True)
 class Events:
-    """The events of somebody, as they can be read now.
+    """The events of a person that can be read now.
 
     :param before: how many are dated up to the moment of the request.
     :param future: how many are dated later, though they were there at that moment.
@@ -66,7 +66,7 @@ class Events:
         return self.before + self.future + self.later
 
     def and_(self, other: Events) -> Events:
-        """Return the events of both.
+        """Return the sum of two counts.
 
         :param other: more events of the same person.
         """
@@ -89,12 +89,12 @@ _Groups = dict[tuple[str, str, str], Events]
 def events(client: ErasureClient, batch: Sequence[Person], until: datetime) -> dict[str, Events]:
     """Count the events of persons, by UUID and by every distinct id: merged ones carry an old UUID for a while.
 
-    It reads the whole history, as nothing in PostHog's key tells a person.
+    It reads the whole history, as PostHog's key does not hold the person.
 
     :param client: asks PostHog.
     :param batch: the persons.
     :param until: the moment of the request.
-    :returns: by person UUID; who has no events is not there.
+    :returns: by person UUID; persons without events are missing.
     """
     ids = sorted({name for person in batch for name in person.distinct_ids})
     groups: _Groups = {}
@@ -106,7 +106,7 @@ def events(client: ErasureClient, batch: Sequence[Person], until: datetime) -> d
 def events_by_key(
     client: ErasureClient, batch: Sequence[Person], until: datetime, since: datetime
 ) -> dict[str, Events]:
-    """Count the events of persons along PostHog's key: by distinct id, where their events were, and since then.
+    """Count the events of persons along PostHog's key: by distinct id, at the times of their events, and since then.
 
     That reads a small part of what :func:`events` reads. It misses events that carry the person's UUID and another
     distinct id, and those that came late into a time where the person had none; so it shows what is left, and proves
@@ -120,16 +120,16 @@ def events_by_key(
     groups: _Groups = {}
     had = sorted((person for person in batch if person.oldest_event), key=lambda person: person.oldest_event or "")
     others = [person for person in batch if not person.oldest_event]  # can only have had events since
-    for some in [*batched(had, _TOGETHER), *([others] if others else [])]:
-        spans = _spans(some, since)
-        for search in of_ids(sorted({name for person in some for name in person.distinct_ids}), spans):
+    for people in [*batched(had, _TOGETHER), *([others] if others else [])]:
+        spans = _spans(people, since)
+        for search in of_ids(sorted({name for person in people for name in person.distinct_ids}), spans):
             for key, more in _grouped(client, search, until, "''").items():
                 groups[key] = groups.get(key, NONE).and_(more)
     return _by_person(batch, groups)
 
 
 def _spans(people: Sequence[Person], since: datetime) -> tuple[Span, ...]:
-    """Return when these persons had events, and may have them since: a few spans, in their order, the last one open."""
+    """Return a few spans in which these persons had events or may have them now, in order, the last one open."""
     had = sorted(
         (oldest - _ROUNDED, newest + _ROUNDED)
         for person in people
@@ -149,7 +149,7 @@ def _spans(people: Sequence[Person], since: datetime) -> tuple[Span, ...]:
 
 
 def _grouped(client: ErasureClient, search: Search, until: datetime, owner: str) -> _Groups:
-    """Count events, and evaluations of flags where the server keeps them apart, by the ids that they carry."""
+    """Count events, and flag evaluations if the server keeps them apart, by the ids that they carry."""
     apart = () if _APART in client.unknown_tables else (_APART,)
     statement = Statement(_EVENTS, ("events", *apart), {"owner": owner})
     try:
@@ -163,13 +163,13 @@ def _grouped(client: ErasureClient, search: Search, until: datetime, owner: str)
         fewer = search.fewer()
         if not fewer:
             raise
-        # A group that is found by UUID and by distinct id is counted once: it is the same events each time.
-        return {key: some for part in fewer for key, some in _grouped(client, part, until, owner).items()}
+        # A group that matches by UUID and by distinct id is counted once: it is the same events.
+        return {key: events for part in fewer for key, events in _grouped(client, part, until, owner).items()}
     groups: _Groups = {}
-    for table, carried, name, found, before, future, *times in rows:
+    for table, carried, name, total, before, future, *times in rows:
         oldest, newest, newest_before = map(moment, times)
-        some = Events(before, future, found - before - future, oldest, newest, newest_before if before else None)
-        groups[table, carried, name] = groups.get((table, carried, name), NONE).and_(some)
+        events = Events(before, future, total - before - future, oldest, newest, newest_before if before else None)
+        groups[table, carried, name] = groups.get((table, carried, name), NONE).and_(events)
     return groups
 
 
@@ -195,7 +195,7 @@ def carriers(client: ErasureClient, where: str, values: list[str], until: dateti
 def _rows(
     client: ErasureClient, statement: Statement, kinds: tuple[Kind, ...], search: Search, until: datetime
 ) -> list[list[Any]]:
-    """Ask in one query; where that is too much for the server, in shorter spans of time, down to months."""
+    """Run one query; if that is too much for the server, shorter spans of time, down to months."""
     sql = statement.sql(search)
     try:
         return client.rows(sql, search.bound(sql, until), *kinds)
@@ -213,9 +213,9 @@ def _by_person(batch: Sequence[Person], groups: _Groups) -> dict[str, Events]:
     uuids = {person.uuid for person in batch}
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
     by_person: dict[str, Events] = {}
-    for (_, owner, name), some in groups.items():
+    for (_, owner, name), events in groups.items():
         for uuid in {owner if owner in uuids else None, owners.get(name)} - {None}:
-            by_person[str(uuid)] = by_person.get(str(uuid), NONE).and_(some)
+            by_person[str(uuid)] = by_person.get(str(uuid), NONE).and_(events)
     return by_person
 
 
@@ -224,7 +224,7 @@ def recordings(client: ErasureClient, batch: Sequence[Person]) -> dict[str, int]
 
     :param client: asks PostHog.
     :param batch: the persons.
-    :returns: by person UUID; who has none is not there.
+    :returns: by person UUID; persons without any are missing.
     """
     owners = {name: person.uuid for person in batch for name in person.distinct_ids}
     counts: dict[str, int] = {}
@@ -256,11 +256,11 @@ def listed(client: ErasureClient, uuids: Iterable[str]) -> set[str]:
 
 
 def owners_of(client: ErasureClient, distinct_ids: Iterable[str]) -> dict[str, str]:
-    """Return whose distinct ids are, as PostHog's lists and queries show it.
+    """Return the owners of distinct ids, as PostHog's lists and queries show them.
 
     :param client: asks PostHog.
     :param distinct_ids: the ids.
-    :returns: the person's UUID by distinct id; an id that nobody has is not there.
+    :returns: the person's UUID by distinct id; ids without a person are missing.
     """
     owners: dict[str, str] = {}
     sql = "SELECT distinct_id, toString(person_id) FROM person_distinct_ids WHERE distinct_id IN {ids}"
@@ -285,5 +285,5 @@ def ids_of(client: ErasureClient, uuids: Sequence[str]) -> dict[str, list[str]]:
     return ids
 
 
-def _latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return max((at for at in (one, other) if at is not None), default=None)
+def _latest(first: datetime | None, second: datetime | None) -> datetime | None:
+    return max((at for at in (first, second) if at is not None), default=None)

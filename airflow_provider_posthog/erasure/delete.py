@@ -1,11 +1,11 @@
-"""Asking PostHog to delete a chunk of persons, and finding out what it made of that.
+"""Ask PostHog to delete a chunk of persons, and check what it did.
 
 PostHog answers 202 to nearly everything. What is sent, and in which order, follows from what can go wrong:
 
-- Events and recordings are asked for first, while the profile is kept: if the second call fails, nothing is orphaned.
+- Events and recordings are deleted first, while the profile is kept: if the second call fails, nothing is orphaned.
   Servers that do not know ``keep_person`` would delete the profile; they get one call.
-- Nothing is believed because of its status: persons are read back where an answer was lost, failures are named one by
-  one, and whether a deletion of events was queued is looked up in the list of deletions.
+- A status proves nothing: persons are read back if an answer was lost, failures are named one by one, and the list of
+  deletions shows whether a deletion of events was queued.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogValidationError,
 )
 
-#: How often persons are asked for whose deletion failed, and the seconds between.
+#: How often a failed deletion is tried, and the seconds between.
 _ATTEMPTS = 3
 _WAIT = 2.0
 #: By how much the list of deletions and our view of the server's time may differ.
@@ -49,7 +49,7 @@ ORPHANED = "orphaned"
 
 @dataclass(frozen=True)
 class DeleteOptions:
-    """What is to be deleted.
+    """What to delete.
 
     :param events: the events.
     :param recordings: the session recordings.
@@ -62,11 +62,11 @@ class DeleteOptions:
 
     @property
     def leaves_nothing(self) -> bool:
-        """Whether all that there is of a person is to go."""
+        """Whether all data of a person is deleted."""
         return self.events and self.recordings and not self.keep_person
 
     def check(self, server: Server, recordings: int) -> None:
-        """Refuse what this server would do otherwise than asked.
+        """Refuse options that this server does not honour.
 
         :param server: the server.
         :param recordings: how many recordings there are.
@@ -79,13 +79,13 @@ class DeleteOptions:
         if self.keep_person:
             raise PostHogSettingsError(
                 "keep_person",
-                "this PostHog server is older than December 2025, ignores keep_person, and would delete the profile.",
+                "is ignored by this PostHog server, older than December 2025, which would delete the profile.",
                 "Leave it out, or update PostHog.",
             )
         if self.recordings and recordings:
             raise PostHogSettingsError(
                 "delete_recordings",
-                f"this PostHog server is older than December 2025 and ignores it; there are {recordings} recordings.",
+                f"is ignored by this PostHog server, older than December 2025; there are {recordings} recordings.",
                 "Delete them in PostHog and write delete_recordings=False, or update PostHog.",
             )
 
@@ -150,7 +150,7 @@ class _Chunk:
         self.done = Done(at, at, len(uuids), generation=server.generation)
 
     def take_up(self) -> None:
-        """Find out what became of a request whose answer nobody noted."""
+        """Look up the outcome of a request whose answer was not recorded."""
         there = profiles(self._client, self._uuids, self._server)
         self._left = [uuid for uuid in self._uuids if uuid in there]
         self._keepers = list(self._left)
@@ -159,7 +159,7 @@ class _Chunk:
             self._keepers = [uuid for uuid in self._left if uuid not in rows]
 
     def delete_in_two(self) -> None:
-        """Ask for events and recordings while the profile is there, and then for the profile."""
+        """Delete events and recordings while the profile exists, and then the profile."""
         options = self._options
         if (options.events or options.recordings) and self._keepers:
             answer = self._send(self._keepers, keep_person=True, recordings=options.recordings)
@@ -178,20 +178,20 @@ class _Chunk:
             except (PostHogTransportError, PostHogServerError) as error:
                 self._read_back(error, last=attempt == _ATTEMPTS - 1)
                 continue
-            failed = {_uuid_of(one): _reason(one) for one in answer.get("deletion_errors") or ()}
+            failed = {_uuid_of(failure): _reason(failure) for failure in answer.get("deletion_errors") or ()}
             self._left = [uuid for uuid in self._left if uuid in failed]
             self.done.failed = {uuid: failed[uuid] for uuid in self._left}
 
     def delete_at_once(self) -> None:
-        """Ask for everything in one call: this server deletes a profile that it is asked to keep."""
+        """Delete everything in one call: this server deletes a profile that it is asked to keep."""
         for attempt in range(_ATTEMPTS):
             if not self._left:
                 return
             if attempt:
                 time.sleep(_WAIT * attempt)
             # After a failure one at a time: the whole call fails with one of its persons, some deleted, some not.
-            for some in batched(self._left, 1 if attempt else len(self._left)):
-                self._try_at_once(some, last=attempt == _ATTEMPTS - 1)
+            for uuids in batched(self._left, 1 if attempt else len(self._left)):
+                self._try_at_once(uuids, last=attempt == _ATTEMPTS - 1)
             self._left = [uuid for uuid, why in self.done.failed.items() if why != ORPHANED]
 
     def _try_at_once(self, some: Sequence[str], *, last: bool) -> None:
@@ -235,21 +235,21 @@ class _Chunk:
         return summary
 
     def _note_missing(self, answer: Mapping[str, Any], uuids: Sequence[str]) -> None:
-        """Name those whom PostHog did not find: its answer only tells how many it found."""
+        """Record the persons whom PostHog did not find: its answer only says how many it found."""
         if answer.get("persons_found") == len(set(uuids)):
             return
         there = profiles(self._client, uuids, self._server)
         self.done.missing = [uuid for uuid in uuids if uuid not in there]
 
     def _read_back(self, error: PostHogError, *, last: bool) -> None:
-        """Find out who is left after a request whose outcome is unknown."""
+        """Look up who is left after a request whose outcome is unknown."""
         if last:
             raise error
         there = profiles(self._client, self._left, self._server)
         self._left = [uuid for uuid in self._left if uuid in there]
 
     def look_for_swallowed(self) -> None:
-        """Find those for whom PostHog queued nothing: it keeps one deletion of events a person, for ever."""
+        """Record the persons for whom PostHog queued nothing: it keeps one deletion of events per person, for ever."""
         gone = set(self.done.missing)
         left = [uuid for uuid in self._uuids if uuid not in gone]
         rows = newest_deletions(self._client, left, self._since)
@@ -257,7 +257,7 @@ class _Chunk:
 
 
 def newest_deletions(client: ErasureClient, uuids: Sequence[str], since: datetime) -> set[str]:
-    """Return for whom a deletion of events was queued since a moment.
+    """Return the persons for whom a deletion of events was queued since a moment.
 
     :param client: asks PostHog.
     :param uuids: of the persons.
@@ -274,7 +274,7 @@ def newest_deletions(client: ErasureClient, uuids: Sequence[str], since: datetim
             if _is_since(row, since):
                 seen_uuids.add(str(row.get("person_uuid")).lower())
         oldest = moment(rows_of_page[-1].get("created_at")) if rows_of_page else None
-        # Newest first: rows of others that come in between only move ours to a later page, where they are seen.
+        # Newest first: new rows of others only move ours to a later page, where they are read.
         if wanted <= seen_uuids or not answer.get("next") or oldest is None or oldest < since:
             break
     return wanted & seen_uuids
@@ -286,7 +286,7 @@ def _is_since(row: persons.DeletionStatus, since: datetime) -> bool:
 
 
 def deletions(client: ErasureClient, uuids: Iterable[str]) -> dict[str, persons.DeletionStatus]:
-    """Return the newest queued deletion of events of each person; who has none is not there.
+    """Return the newest queued deletion of events of each person; persons without one are missing.
 
     :param client: asks PostHog.
     :param uuids: of the persons; one call each.

@@ -1,4 +1,4 @@
-"""Which events a question is about, and how it is made smaller where it is too much for PostHog at once."""
+"""Searches for events of persons, and how to split one that is too much for PostHog at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from airflow_provider_posthog.erasure.queries import MAX_TEXT, packed, utc
 
 #: Up to so many ids are searched by their hashes, too.
 MAX_HASHES = 100
-#: A search that is too much at once is split down to months, from a time before PostHog was made.
+#: A search that is too much at once is split down to months, from a time before PostHog existed.
 _FIRST = datetime(2015, 1, 1, tzinfo=timezone.utc)
 _MONTH = timedelta(days=31)
 
@@ -51,13 +51,13 @@ class Search:
             )
             for number, (start, end) in enumerate(self.spans)
         )
-        who = " OR ".join(parts)
-        return f"({who}) AND ({within})" if within else who
+        condition = " OR ".join(parts)
+        return f"({condition}) AND ({within})" if within else condition
 
     def _by_hash(self) -> str:
         """Write the condition along PostHog's key, which has ``cityHash64(distinct_id)`` in it.
 
-        The hashes of many ids lie in every part of the key, and so do events by UUID: there it spares nothing.
+        The hashes of many ids lie in every part of the key, and so do events by UUID: there it saves nothing.
         """
         if self.uuids or len(self.ids) > MAX_HASHES:
             return ""
@@ -65,12 +65,12 @@ class Search:
         return f" AND cityHash64(distinct_id) IN ({hashes})"
 
     def bound(self, sql: str, until: datetime) -> dict[str, Any]:
-        """Return what the placeholders of a statement stand for.
+        """Return the values of a statement's placeholders.
 
         :param sql: the statement.
         :param until: the moment of the request.
         """
-        named: dict[str, Any] = {name: [*some] for name, some in self._lists()}
+        named: dict[str, Any] = {name: [*values] for name, values in self._lists()}
         if self._by_hash():
             named |= {f"v{number}": name for number, name in enumerate(self.ids)}
         times = {f"s{number}": start for number, (start, _) in enumerate(self.spans)}
@@ -79,7 +79,7 @@ class Search:
         return {name: value for name, value in named.items() if f"{{{name}}}" in sql}
 
     def shorter(self, until: datetime) -> list[Search]:
-        """Return the same in shorter spans, for a server to which it is too much at once; none where a month is.
+        """Split the search into shorter spans, for a server to which it is too much at once; empty if it is a month.
 
         :param until: the moment of the request.
         """
@@ -99,11 +99,11 @@ class Search:
         return [replace(self, spans=(span,)) for span in spans]
 
     def fewer(self) -> list[Search]:
-        """Return the same for fewer persons each, where an answer does not hold all rows; none for a single value."""
+        """Split the search into fewer persons each, if an answer does not hold all rows; empty for a single value."""
         if self.uuids and self.ids:
             return [replace(self, ids=()), replace(self, uuids=())]
-        (some,) = [some for _, some in self._lists() if some]
-        middle = len(some) // 2
+        (values,) = [values for _, values in self._lists() if values]
+        middle = len(values) // 2
         if not middle:
             return []
         halves = (slice(None, middle), slice(middle, None))  # of the one list that there is
@@ -114,9 +114,9 @@ class Search:
 
 
 def whole_history(uuids: Sequence[str], ids: Sequence[str]) -> Iterator[Search]:
-    """Yield searches that find all events of persons, in few questions.
+    """Yield searches that find all events of persons, in few queries.
 
-    Few distinct ids are searched by themselves, as PostHog's key finds their events alone.
+    A few distinct ids are searched separately, as PostHog's key finds their events without a scan.
 
     :param uuids: of the persons.
     :param ids: all their distinct ids.
@@ -125,8 +125,8 @@ def whole_history(uuids: Sequence[str], ids: Sequence[str]) -> Iterator[Search]:
         yield from (Search(uuids=pack) for pack in _packed(uuids))
         yield from (Search(ids=pack) for pack in _packed(ids))
         return
-    for some, names in zip_longest(_packed(uuids), _packed(ids)):
-        yield Search(some or (), names or ())
+    for people, names in zip_longest(_packed(uuids), _packed(ids)):
+        yield Search(people or (), names or ())
 
 
 def of_ids(ids: Sequence[str], spans: tuple[Span, ...]) -> Iterator[Search]:
@@ -144,9 +144,9 @@ def _packed(values: Sequence[str]) -> Iterator[list[str]]:
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement about events, to be asked of each table that holds some.
+    """A statement about events, run on each table that holds some.
 
-    :param each: the statement about one, with ``{table}`` and ``{where}`` in it.
+    :param each: the statement for one table, with ``{table}`` and ``{where}`` in it.
     :param tables: the tables.
     :param settings: other parts of it.
     """
@@ -156,7 +156,7 @@ class Statement:
     settings: Mapping[str, str] = field(default_factory=dict)
 
     def sql(self, search: Search) -> str:
-        """Write it, in brackets where there are several tables: PostHog cuts no SELECT in there.
+        """Write the statement, in brackets if there are several tables: PostHog cuts no SELECT in brackets.
 
         :param search: which events.
         """

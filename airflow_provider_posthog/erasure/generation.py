@@ -1,9 +1,9 @@
-"""Which PostHog this is, found out before anything is deleted, by questions that change nothing.
+"""Detect the generation of a PostHog server before anything is deleted, by calls that change nothing.
 
 - **A**, until December 2025: deletes a person that it was asked to keep, ignores ``delete_recordings``, and has no
   list of queued deletions.
 - **B**, until September 2026: keeps persons, deletes them within the request, and says who failed.
-- **C**, since then, PostHog Cloud: as B, but persons are deleted after the answer. It shows only in that answer.
+- **C**, since then, PostHog Cloud: as B, but persons are deleted after the answer. Only that answer shows it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Server:
 
 
 def detect(client: ErasureClient) -> Server:
-    """Find out which generation a server is, without changing anything.
+    """Return the generation of a server, without changing anything.
 
     :param client: asks PostHog.
     :raises PostHogErasureError: if it answers like none that is known.
@@ -64,17 +64,17 @@ def detect(client: ErasureClient) -> Server:
 
 
 def _clock(at: datetime | None) -> datetime:
-    """Refuse to guess the server's time: what came before a request, and what after it, depends on it."""
+    """Return the server's time; never guess it, as it separates events before and after a request."""
     if at is None:
         raise PostHogErasureError(
-            "PostHog's answers have no Date, so nobody can tell which events came before a deletion. Nothing was "
+            "PostHog's answers have no Date, so that events before a deletion cannot be recognized. Nothing was "
             "deleted. Does a proxy remove it?"
         )
     return at
 
 
 def _oldest(client: ErasureClient) -> Server:
-    """Make sure that a server without a list of deletions is of the oldest generation."""
+    """Check that a server without a list of deletions is of the oldest generation."""
     answer = client.send(timed(persons.list(limit=1)))
     try:
         client.send(persons.batch_by_distinct_ids([_PROBE]))
@@ -92,7 +92,7 @@ def _oldest(client: ErasureClient) -> Server:
 
 
 def of_answer(answer: Mapping[str, Any], so_far: Generation) -> Generation:
-    """Tell the generation by what a server answered to ``persons.bulk_delete``.
+    """Return the generation that the answer to ``persons.bulk_delete`` shows.
 
     :param answer: the answer.
     :param so_far: what was known before.

@@ -1,4 +1,4 @@
-"""What people are asked for by: distinct ids, e-mail addresses and person UUIDs, from arguments and from files."""
+"""Identifiers of persons: distinct ids, e-mail addresses and person UUIDs, from arguments and from files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COLUMNS: Mapping[str, Kind] = {
 }
 _MAX_LINE = 64 * 1024
 _HALF = re.compile("[\ud800-\udfff]")
-#: How files begin that are no UTF-8 text.
+#: The first bytes of files that are not UTF-8 text.
 _NO_TEXT = (
     (b"\x1f\x8b", "compressed (gzip)"),
     (b"PK\x03\x04", "an Excel workbook, or another ZIP file"),
@@ -41,7 +41,7 @@ _NO_TEXT = (
 
 @dataclass(frozen=True)
 class Identifier:
-    """One identifier. Its text holds no personal data, so that it may stand in a log.
+    """One identifier. Its ``repr`` holds no personal data, so that it may be logged.
 
     :param kind: what it is.
     :param value: the identifier itself.
@@ -102,7 +102,9 @@ def from_file(fs: FileSystem, path: str) -> Iterator[Identifier]:
     try:
         raw = fs.open(path, "rb")
     except FileNotFoundError:
-        raise PostHogSettingsError("identifiers_path", f"there is no file {path}.", "Write one that is.") from None
+        raise PostHogSettingsError(
+            "identifiers_path", f"is {path}, where there is no file.", "Write one that exists."
+        ) from None
     with raw, io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         lines = _lines(text)
         rows = _json_rows(lines) if path.lower().endswith((".jsonl", ".ndjson", ".json")) else _csv_rows(lines)
@@ -116,7 +118,7 @@ def from_file(fs: FileSystem, path: str) -> Iterator[Identifier]:
 
 
 def _lines(text: IO[str]) -> Iterator[str]:
-    """Yield the lines of a file; bytes that are no UTF-8 come as halves of characters, which no UTF-8 holds."""
+    """Yield the lines of a file; bytes that are not UTF-8 come as lone surrogates."""
     for number in itertools.count(1):
         line = text.readline(_MAX_LINE + 1)
         if not line:
@@ -183,7 +185,7 @@ def _json_rows(text: Iterator[str]) -> Iterator[tuple[int, list[tuple[Kind, str]
 
 
 def _kind_of(name: str) -> Kind | None:
-    """Tell what a column holds: a slightly misspelt one must not be left out silently."""
+    """Return the kind of a column; a slightly misspelt name must not be ignored silently."""
     plain = re.sub(r"[\s_-]", "", name).lower()
     return _COLUMNS.get(plain) or _COLUMNS.get(plain.removesuffix("s")) or _COLUMNS.get(plain.removesuffix("es"))
 
@@ -191,32 +193,38 @@ def _kind_of(name: str) -> Kind | None:
 def _unreadable(problem: str) -> PostHogSettingsError:
     return PostHogSettingsError(
         "identifiers_path",
-        f"the file {problem}",
+        f"names a file that {problem}",
         "Write CSV with a header, or JSON lines, with distinct_id, email or uuid in each; in Excel, save as CSV UTF-8.",
     )
 
 
 def _checked(kind: Kind, value: object, field: str, position: int, line: int) -> Identifier:
     text = value.strip(" \t\r\n") if isinstance(value, str) and kind != "distinct_id" else value
-    place = f"line {line}" if line else f"entry {position}"
+    place = f"a line {line}" if line else f"an entry {position}"
     if not isinstance(text, str) or not text.strip():
-        raise PostHogSettingsError(field, f"{place} is not a text, or empty.", "Leave it out, or write it as text.")
+        raise PostHogSettingsError(
+            field, f"has {place} that is empty or not text.", "Leave it out, or write it as text."
+        )
     if _HALF.search(text):
-        raise PostHogSettingsError(field, f"{place} holds half a character.", "Write it as UTF-8 text.")
+        raise PostHogSettingsError(field, f"has {place} with a lone surrogate.", "Write it as UTF-8 text.")
     if kind == "uuid":
         if not is_uuid(text):
-            raise PostHogSettingsError(field, f"{place} is not a UUID.", "Write a person's UUID, or use distinct_ids.")
+            raise PostHogSettingsError(
+                field, f"has {place} that is not a UUID.", "Write a person's UUID, or use distinct_ids."
+            )
         text = text.lower()
     problem = problem_of(text) if kind == "email" else ""
     if problem:
         raise PostHogSettingsError(
-            field, f"{place} {problem}.", "Write one address, such as ann@example.org, in each; or use distinct_ids."
+            field,
+            f"has {place} that {problem}.",
+            "Write one address, such as ann@example.org, in each; or use distinct_ids.",
         )
     return Identifier(kind, text, position, line)
 
 
 def of_persons(rows: Iterable[Mapping[str, Any]], properties: Sequence[Mapping[str, Any]]) -> Iterator[Identifier]:
-    """Yield the UUIDs of persons that PostHog lists for a filter, each after a look at whether it really fits.
+    """Yield the UUIDs of persons that PostHog lists for a filter, after checking that each really fits.
 
     :param rows: the persons that PostHog listed.
     :param properties: the filter.
@@ -241,10 +249,10 @@ def check_filter(properties: object) -> None:
     """
     if not isinstance(properties, (list, tuple)) or not properties:
         raise PostHogSettingsError("properties", "is not a list of filters.", "Write [{'key': ..., 'value': ...}].")
-    for one in properties:
-        if not isinstance(one, Mapping) or not one.get("key"):
+    for entry in properties:
+        if not isinstance(entry, Mapping) or not entry.get("key"):
             raise PostHogSettingsError("properties", "has an entry without 'key'.", "Give each its 'key' and 'value'.")
-        if one.get("operator", "exact") not in _OPERATORS or one.get("type", "person") != "person":
+        if entry.get("operator", "exact") not in _OPERATORS or entry.get("type", "person") != "person":
             raise PostHogSettingsError(
                 "properties",
                 "has an operator or type whose answer cannot be checked.",
@@ -256,7 +264,7 @@ _OPERATORS = ("exact", "icontains", "is_set")
 
 
 def fits(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Tell whether a person's properties fit one entry of a filter.
+    """Return whether a person's properties fit one entry of a filter.
 
     :param held: the properties.
     :param wanted: the entry, whose operator :func:`check_filter` has let pass.
@@ -264,11 +272,11 @@ def fits(held: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     value, operator = held.get(str(wanted["key"])), wanted.get("operator", "exact")
     if operator == "is_set":
         return value is not None
-    asked = wanted.get("value")
-    options = asked if isinstance(asked, (list, tuple)) else [asked]
-    texts = [_text(one) for one in options]
+    expected = wanted.get("value")
+    options = expected if isinstance(expected, (list, tuple)) else [expected]
+    texts = [_text(option) for option in options]
     if operator == "icontains":
-        return any(one.lower() in _text(value).lower() for one in texts) and value is not None
+        return any(text.lower() in _text(value).lower() for text in texts) and value is not None
     return value is not None and _text(value) in texts
 
 

@@ -1,4 +1,4 @@
-"""What a look at one person means: one of a few states, each with a reason a data-protection officer can read."""
+"""Judge what can be read of one person: one of a few states, with a reason that a data-protection officer can read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ State = Literal[
     "NOT_FOUND",
     "PARTIAL",
 ]
-#: The states that PostHog may still leave by itself.
+#: States that PostHog may still change by itself.
 PENDING: frozenset[State] = frozenset({"REQUESTED", "PROFILE_GONE", "EVENTS_PENDING"})
 
 #: PostHog deletes queued profiles within minutes, tries for half an hour, and then gives up silently.
 PROFILE_PATIENCE = timedelta(hours=6)
-#: Recordings are deleted by a workflow with two attempts, of which no list tells.
+#: Recordings are deleted by a workflow with two attempts, which no list shows.
 RECORDINGS_PATIENCE = timedelta(days=2)
-#: Events take a while from a device to where they are counted: that there are none has to stand for so long.
+#: Events take a while from a device to where they are counted: there must be none for this long.
 QUIET_PERIOD = timedelta(hours=1)
 #: A deletion that PostHog calls complete reaches all of its replicas a little later.
 SETTLING = timedelta(hours=1)
@@ -38,14 +38,14 @@ SETTLING = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for, as far as it is known.
+    """The deletion request, as far as it is known.
 
     :param options: what was to be deleted.
     :param generation: of the server.
     :param requested_at: the server's time before the first call.
     :param accepted_at: the server's time after the last one: events up to it must be gone.
     :param proven: whether it is known that the persons existed, so that nobody there means that they are gone.
-    :param quiet_period: how long after the last call nothing may come: what was on its way then is counted late.
+    :param quiet_period: how long after the last call no event may arrive: events in transit are counted late.
     """
 
     options: DeleteOptions
@@ -97,7 +97,7 @@ class Judgement:
 
 
 def judge(person: Person, remains: Remains, request: Request) -> Judgement:
-    """Tell the state of a person.
+    """Return the state of a person.
 
     :param person: the person, as resolved before the deletion.
     :param remains: what can be read now.
@@ -124,14 +124,14 @@ def _state(person: Person, remains: Remains, request: Request) -> tuple[State, s
             return looked
     if not request.proven and remains.deletion is None:
         return "NOT_FOUND", (
-            "there is nothing of this UUID, and no sign that there ever was; pass on what PostHogDeletePersonsOperator "
-            "returned"
+            "PostHog has nothing of this UUID, and no sign that it ever had; pass the result of "
+            "PostHogDeletePersonsOperator"
         )
     # Of UUIDs alone it is only known when the deletion was queued.
     since = request.accepted_at if request.proven else moment((remains.deletion or {}).get("created_at"))
     if request.quiet_period and since is not None and remains.now - since < request.quiet_period:
         state: State = "EVENTS_PENDING" if request.options.keep_person else "PROFILE_GONE"
-        return state, "nothing can be read, but what was on its way when PostHog was asked may still arrive"
+        return state, "nothing can be read, but events in transit at the time of the request may still arrive"
     return "VERIFIED", ""
 
 
@@ -162,12 +162,12 @@ def _profile(person: Person, remains: Remains, request: Request) -> tuple[State,
     )
     reason = f"the profile is still in PostHog's {where}"
     if remains.now - request.accepted_at > PROFILE_PATIENCE:
-        return "PARTIAL", f"{reason}: PostHog has given up on deleting it, of which it does not tell"
+        return "PARTIAL", f"{reason}: PostHog has given up deleting it without reporting that"
     return "REQUESTED", reason
 
 
 def _kept(person: Person, remains: Remains, request: Request) -> tuple[State, str] | None:
-    """Make sure that a profile is still there which PostHog was asked to keep."""
+    """Check that a profile that PostHog was asked to keep is still there."""
     if not person.profile or not request.proven:
         return None
     if remains.profile is None or str(remains.profile.get("uuid")).lower() != person.uuid:
@@ -216,5 +216,5 @@ def _recordings(person: Person, remains: Remains, request: Request) -> tuple[Sta
         return None
     reason = f"{remains.recordings} session recordings can still be read"
     if remains.now - request.accepted_at > RECORDINGS_PATIENCE:
-        return "PARTIAL", f"{reason}: PostHog has given up on deleting them, of which it does not tell"
+        return "PARTIAL", f"{reason}: PostHog has given up deleting them without reporting that"
     return "PROFILE_GONE", reason

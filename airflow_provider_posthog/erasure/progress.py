@@ -1,4 +1,4 @@
-"""How far a deletion is, so that a killed task continues where it stopped and asks for nobody twice.
+"""The progress of a deletion, so that a killed task continues where it stopped and requests nobody twice.
 
 Object storage cannot append: each chunk has two small objects in the folder ``<work_path>.progress``, one written
 before PostHog is asked and one after it has answered. They hold numbers, and UUIDs of those who failed: they go with
@@ -18,14 +18,14 @@ from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 @dataclass
 class Done:
-    """What became of a chunk.
+    """The outcome of a chunk.
 
     :param asked_at: when it was first asked for, by the server's time: ISO text.
     :param accepted_at: when PostHog had answered all of it, by the server's time: ISO text.
     :param persons: how many persons it has.
-    :param failed: who could not be deleted, and why, by UUID.
-    :param missing: who was gone before they were asked for.
-    :param swallowed: whose events were asked for before, so that PostHog queued nothing now.
+    :param failed: the persons who could not be deleted, and why, by UUID.
+    :param missing: the persons who were gone before the request.
+    :param swallowed: the persons whose events had been requested before, so that PostHog queued nothing now.
     :param generation: of the server, as its answer showed it.
     """
 
@@ -52,7 +52,7 @@ class Progress:
         self._names: set[str] | None = None
 
     def asked(self, key: str) -> str | None:
-        """Return when a chunk was asked for by an earlier try; ``None`` if it was not.
+        """Return when an earlier try requested a chunk; ``None`` if it did not.
 
         :param key: from :func:`key_of`.
         """
@@ -60,7 +60,7 @@ class Progress:
         return None if entry is None else str(entry.get("asked_at", ""))
 
     def ask(self, key: str, asked_at: str) -> None:
-        """Note that a chunk is about to be asked for.
+        """Record that a chunk is about to be requested.
 
         :param key: from :func:`key_of`.
         :param asked_at: the server's time.
@@ -68,7 +68,7 @@ class Progress:
         self._write(f"{key}.asked", {"asked_at": asked_at})
 
     def done(self, key: str) -> Done | None:
-        """Return what became of a chunk; ``None`` if it is not done.
+        """Return the outcome of a chunk; ``None`` if it is not done.
 
         :param key: from :func:`key_of`.
         """
@@ -76,16 +76,16 @@ class Progress:
         return None if entry is None else Done(**entry)
 
     def finish(self, key: str, done: Done) -> None:
-        """Note what became of a chunk.
+        """Record the outcome of a chunk.
 
         :param key: from :func:`key_of`.
-        :param done: what became of it.
+        :param done: the outcome.
         """
         self._write(f"{key}.done", asdict(done))
 
     @property
     def size(self) -> int | None:
-        """How many persons the server takes at once, where that was learned."""
+        """How many persons the server takes at once, if known."""
         entry = self._read("size")
         return None if entry is None else int(entry["size"])
 
@@ -95,12 +95,12 @@ class Progress:
 
     @property
     def has_begun(self) -> bool:
-        """Whether an earlier try has asked for anybody."""
+        """Whether an earlier try has requested anything."""
         return any(name.endswith(".asked.json") for name in self._known())
 
     @property
     def verified(self) -> dict[str, Any] | None:
-        """What the look found that proved the erasure; ``None`` if it is not proved yet."""
+        """The report that proved the erasure; ``None`` if it is not proved yet."""
         return self._read("verified")
 
     @verified.setter
@@ -109,7 +109,7 @@ class Progress:
 
     @property
     def looks(self) -> dict[str, Any] | None:
-        """What is remembered between two looks; ``None`` before the first."""
+        """The state between two checks; ``None`` before the first."""
         return self._read("looks")
 
     @looks.setter
@@ -118,7 +118,7 @@ class Progress:
 
     @property
     def unverified(self) -> dict[str, str]:
-        """The state of each person who is not proved to be erased, by UUID, as the last look that ended found it."""
+        """The states of persons whose erasure is not proved, by UUID, as of the last complete check."""
         return dict((self._read("unverified") or {}).get("states") or {})
 
     @unverified.setter
@@ -126,7 +126,7 @@ class Progress:
         self._write("unverified", {"states": dict(states)})
 
     def forget(self) -> None:
-        """Remove what names persons by UUID; what the proof has counted stays, for a task that is cleared later."""
+        """Remove what holds person UUIDs; the counts of the proof stay, for a task that is cleared later."""
         for name in sorted(self._known() - {"verified.json", "size.json"}):
             self._fs.rm_file(f"{self._folder}/{name}")
         self._names = None
@@ -160,7 +160,7 @@ class Progress:
 
 
 def key_of(number: int, uuids: Sequence[str]) -> str:
-    """Return the name of a chunk: where it is, and who is in it.
+    """Return the name of a chunk, from its position and its persons.
 
     :param number: the number of its first person.
     :param uuids: its persons.

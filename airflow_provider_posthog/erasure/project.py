@@ -1,4 +1,4 @@
-"""Which PostHog an erasure is about: a proof that asks another one finds nobody there, and would be green."""
+"""The PostHog and project of an erasure: a proof that asks another one would find nobody, and pass."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Project:
 
 
 def spelt(address: str) -> str:
-    """Write an address so that two spellings of one host are equal.
+    """Normalize an address, so that two spellings of one host are equal.
 
     :param address: scheme, host and port; without a scheme it is https.
     """

@@ -1,4 +1,4 @@
-"""Properties of profiles and groups: changed, and read back, since PostHog accepts a change also where it loses it."""
+"""Change properties of profiles and groups, and read them back, as PostHog accepts changes that it then loses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def remove(
     :param names: of the properties.
     :param server: the server.
     :param timeout: how many seconds to wait.
-    :returns: what is still there, by person; a person who is not there has nothing.
+    :returns: the properties that are still there, by person; missing persons have none.
     """
     held = profiles(client, uuids, server)
     for uuid, person in held.items():
@@ -52,7 +52,7 @@ def write(
     :param values: the properties.
     :param server: the server.
     :param timeout: how many seconds to wait.
-    :returns: the names of those that are not as they should be, by person; all of a person who is not there.
+    :returns: the names of properties that are not set, by person; all of them for a missing person.
     """
 
     def wrong(person: Mapping[str, Any]) -> list[str]:

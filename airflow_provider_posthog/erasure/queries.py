@@ -20,7 +20,7 @@ MAX_TEXT = 100_000
 
 
 def ask_all(statement: object, values: Mapping[str, Any] | None = None) -> Question:
-    """Make sure that an answer to a statement can be proved to leave nobody out.
+    """Check that an answer to a statement can be proved to be complete.
 
     :param statement: the statement with its LIMIT.
     :param values: the values.
@@ -67,7 +67,7 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def is_unknown_table(error: PostHogValidationError) -> bool:
-    """Tell whether a statement was refused because the server has no such table.
+    """Return whether a statement was refused because the server has no such table.
 
     :param error: the refusal.
     """

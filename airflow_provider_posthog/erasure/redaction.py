@@ -1,4 +1,4 @@
-"""Errors without what PostHog wrote in them: it quotes what it was sent, and that names persons."""
+"""Remove PostHog's text from errors: it quotes what it was sent, which may hold personal data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 _HIDDEN = "PostHog's reason is not shown, as it could name a person."
 _WORD = re.compile(r"[a-z_]{1,60}")
-#: What PostHog says of a key or of too many requests: whole sentences, with nothing in them that was sent.
+#: PostHog's sentences about a key or too many requests, which quote nothing that was sent.
 _OF_NOBODY = re.compile(
     r"Authentication credentials were not provided\."
     r"|Personal API key found in request [A-Za-z ]{1,40} is invalid\."
@@ -24,7 +24,7 @@ _TOO_MANY = re.compile(r"only pass (\d{1,9}) ")
 
 @contextmanager
 def redacted() -> Iterator[None]:
-    """Let the errors of a block pass without what PostHog wrote in them."""
+    """Redact the errors of a block."""
     try:
         yield
     except PostHogError as error:
@@ -33,18 +33,18 @@ def redacted() -> Iterator[None]:
 
 
 def redact(error: PostHogError) -> None:
-    """Take out of an error, and of those behind it, what PostHog wrote.
+    """Remove PostHog's text from an error and from its causes.
 
-    What the missing scope is, and how long to wait, stays, as does what PostHog says to everybody in the same words,
-    and of which kind a refusal is. Doing it twice changes nothing.
+    The missing scope and the wait stay, as do PostHog's standard sentences and the kind of a refusal. Doing it twice
+    changes nothing.
 
     :param error: the error.
     """
-    one: BaseException | None = error
-    while one is not None:  # a traceback shows those behind it too
-        if isinstance(one, PostHogAPIError):
-            _hide(one)
-        one = one.__cause__ or one.__context__
+    cause: BaseException | None = error
+    while cause is not None:  # a traceback shows the causes too
+        if isinstance(cause, PostHogAPIError):
+            _hide(cause)
+        cause = cause.__cause__ or cause.__context__
 
 
 def _hide(error: PostHogAPIError) -> None:
@@ -60,7 +60,7 @@ def _hide(error: PostHogAPIError) -> None:
 
 
 def _kinds(error: PostHogAPIError, detail: str) -> Iterator[str]:
-    """Say of which kind a refusal is, in words that those who act on it find again."""
+    """Yield the kinds of a refusal, in words that the callers recognize."""
     if _UNKNOWN_TABLE.search(detail):
         yield "Unknown table."
     if is_too_heavy(error):

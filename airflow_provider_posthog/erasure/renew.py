@@ -1,7 +1,7 @@
-"""Looking again at who is to be erased, just before it is asked for: days may have passed since they were resolved.
+"""Check again who is to be erased, just before the request: days may have passed since the persons were resolved.
 
-Meanwhile somebody may have got another distinct id, whose recordings nobody could look for afterwards, or may have been
-merged into another person, whose deletion nobody has approved.
+Meanwhile a person may have got another distinct id, whose recordings could not be found afterwards, or may have been
+merged into another person, whose deletion was not approved.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from airflow_provider_posthog.exceptions import PostHogErasureError
 class Renewed:
     """What has changed.
 
-    :param added: how many distinct ids came.
-    :param gone: whose profile is gone, of those whose distinct ids nobody has.
-    :param moved: whose distinct ids are another person's now.
+    :param added: how many distinct ids were added.
+    :param gone: how many profiles are gone, whose distinct ids belong to nobody.
+    :param moved: the persons whose distinct ids belong to another person now.
     """
 
     added: int = 0
@@ -35,7 +35,7 @@ class Renewed:
 
 
 def renew(client: ErasureClient, work: WorkFile, server: Server) -> Renewed:
-    """Bring a work file up to date, before anybody in it is asked for.
+    """Update a work file before the deletion is requested.
 
     :param client: asks PostHog.
     :param work: the file; it is written anew if something has changed.
@@ -97,12 +97,12 @@ def _with_new_ids(
 
 
 def _owners(client: ErasureClient, missing: Sequence[Person], server: Server) -> dict[str, str]:
-    """Return whose the distinct ids of persons without a profile are now."""
+    """Return the current owners of the distinct ids of persons without a profile."""
     names = sorted({name for person in missing for name in person.distinct_ids})
     if not server.has_batches:
         return counts.owners_of(client, names) if names else {}
     owners: dict[str, str] = {}
-    for some in batched(names, persons.MAX_BATCH):
-        answer = client.send(persons.batch_by_distinct_ids(some))
+    for batch in batched(names, persons.MAX_BATCH):
+        answer = client.send(persons.batch_by_distinct_ids(batch))
         owners.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
     return owners

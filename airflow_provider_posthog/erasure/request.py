@@ -1,4 +1,4 @@
-"""A whole request: all chunks of it, each asked for once, whatever happens to the worker in between."""
+"""A whole deletion request: all its chunks, each requested once, even if the worker is killed in between."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ServerClock:
 
 @dataclass
 class Outcome:
-    """What became of the chunks of a request, added up; person UUIDs and numbers only."""
+    """The outcomes of the chunks of a request, added up; person UUIDs and numbers only."""
 
     persons: int = 0
     failed: int = 0
@@ -51,9 +51,9 @@ class Outcome:
     missing_uuids: list[str] = field(default_factory=list)
 
     def add(self, done: Done) -> None:
-        """Take a chunk in.
+        """Add a chunk.
 
-        :param done: what became of it.
+        :param done: its outcome.
         """
         self.persons += done.persons
         self.failed += len(done.failed)
@@ -96,7 +96,7 @@ def delete_all(
     chunk_size: int = persons.MAX_BULK_DELETE,
     report: Report = lambda key, uuids, done: None,
 ) -> Outcome:
-    """Ask for the deletion of everybody in a work file who was not asked for yet.
+    """Request the deletion of everybody in a work file, except those of finished chunks.
 
     :param client: asks PostHog.
     :param work: the file.
@@ -120,7 +120,7 @@ def delete_all(
 
 
 class _Job:
-    """Asks for chunks, one after the other."""
+    """Requests chunks, one after the other."""
 
     def __init__(
         self, client: ErasureClient, progress: Progress, options: DeleteOptions, server: Server, report: Report
@@ -133,7 +133,7 @@ class _Job:
         self._clock = ServerClock(server.now)
 
     def chunk(self, key: str, uuids: list[str]) -> Done:
-        """Ask for a chunk, unless it is done; of one that is done, for those who failed."""
+        """Request a chunk, unless it is done; of a done one, those who failed."""
         done = self._progress.done(key)
         if done is not None:
             again = [uuid for uuid, why in done.failed.items() if why != ORPHANED]
@@ -163,13 +163,13 @@ class _Job:
 
 
 def asked_earlier(client: ErasureClient, work: WorkFile, server: Server) -> dict[str, Mapping[str, Any]] | None:
-    """Return for whom a deletion of events was asked before, and would be swallowed now; by person UUID.
+    """Return earlier deletions of events, by person UUID: PostHog would ignore another request for these persons.
 
     :param client: asks PostHog.
     :param work: the file that names the persons.
     :param server: the server.
-    :returns: the deletions; ``None`` where it was not looked at, because there are too many persons to look up one by
-        one, or because the server lists none.
+    :returns: the deletions; ``None`` if they were not looked up, because there are too many persons or the server
+        lists none.
     """
     if not server.has_batches:
         return None

@@ -1,8 +1,8 @@
-"""Who is behind identifiers: every person, with all distinct ids and what there is to be erased.
+"""Resolve identifiers to persons, with all their distinct ids and counts of what is to be erased.
 
 An identifier may lead to several persons (an e-mail address), several to one (merged ids), and some to events without
-a person (personless ones). Whatever PostHog answers is checked here before it counts as a hit: it ignores a filter that
-it does not know, and then lists everybody.
+a person (personless ones). Each answer of PostHog is checked before it counts as a match: it ignores a filter that it
+does not know, and then lists everybody.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _OF_ADDRESSES = "lowerUTF8(distinct_id) IN {values} OR distinct_id IN {values}"
 _OF_PERSONS = "toString(person_id) IN {values}"
 #: How many identifiers are resolved together.
 BATCH = 1000
-#: The look-up of many shows so many distinct ids of each person.
+#: How many distinct ids of each person a batch look-up returns.
 _SHOWN_IDS = 10
 
 
 @dataclass
 class Resolved:
-    """What came of a batch of identifiers.
+    """The result of a batch of identifiers.
 
     :param persons: the persons, each once.
     :param not_found: the identifiers that lead to nobody and to no event.
@@ -63,15 +63,15 @@ def resolve(client: ErasureClient, batch: Sequence[Identifier], server: Server, 
     :param batch: at most :data:`BATCH` identifiers.
     :param server: the server.
     :param until: the moment that tells events dated in the future from others.
-    :raises PostHogErasureError: for somebody who does not have the identifier that lead there.
+    :raises PostHogErasureError: for a person who does not have the identifier that led there.
     """
     hits = _Hits()
-    by_id = [one for one in batch if one.kind == "distinct_id"]
-    for one in batch:
-        if one.kind == "uuid":
-            hits.add(one.value, one)
+    by_id = [identifier for identifier in batch if identifier.kind == "distinct_id"]
+    for identifier in batch:
+        if identifier.kind == "uuid":
+            hits.add(identifier.value, identifier)
     _by_distinct_id(client, by_id, hits, server)
-    _by_email(client, [one for one in batch if one.kind == "email"], hits, server)
+    _by_email(client, [identifier for identifier in batch if identifier.kind == "email"], hits, server)
     by_uuid = profiles(client, [*hits.by_uuid], server)
     ids = _distinct_ids(client, by_uuid, server)
     for uuid, person in by_uuid.items():
@@ -79,27 +79,27 @@ def resolve(client: ErasureClient, batch: Sequence[Identifier], server: Server, 
     people = [Person(uuid, tuple(ids[uuid]), others=_others(ids[uuid], hits.by_uuid[uuid])) for uuid in by_uuid]
     hit = {one for uuid in by_uuid for one in hits.by_uuid[uuid]}
     missed = [one for one in batch if one not in hit]
-    # Addresses also where they have led to a profile: server-side events may carry the address itself as their id.
+    # Also search addresses that led to a profile: server-side events may carry the address itself as their id.
     sought = [one for one in batch if one.kind == "email" or one not in hit]
     people, lost = _by_events(client, people, sought, server)
     missed = [one for one in missed if one in lost]
     return Resolved(count(client, people, until), missed)
 
 
-def _spelt(one: Identifier) -> set[str]:
+def _spelt(identifier: Identifier) -> set[str]:
     """Return how an identifier may be written as a distinct id of events."""
-    return spellings(one.value) if one.kind == "email" else {one.value}
+    return spellings(identifier.value) if identifier.kind == "email" else {identifier.value}
 
 
 def _others(ids: Sequence[str], identifiers: Sequence[Identifier]) -> int:
-    """Count the distinct ids that go with those that were asked for; somebody asked for as a whole has none."""
+    """Count the distinct ids that are erased along with the requested ones; 0 if the whole person was requested."""
     if any(one.kind != "distinct_id" for one in identifiers):
         return 0
     return len(set(ids) - {one.value for one in identifiers})
 
 
 def _by_distinct_id(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, server: Server) -> None:
-    """Look ids up in what lists and queries show, and in the database, which knows better, where the server can."""
+    """Look up ids in queries and, if the server can, in the database, which is more accurate."""
     for some in batched(batch, persons.MAX_BATCH):
         values = sorted({one.value for one in some})
         owners = counts.owners_of(client, values)
@@ -112,9 +112,9 @@ def _by_distinct_id(client: ErasureClient, batch: Sequence[Identifier], hits: _H
 
 
 def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, server: Server) -> None:
-    """Look addresses up whatever their case: they are the same mailbox, and PostHog's own filter would miss one.
+    """Look up addresses in any case: they are the same mailbox, and PostHog's own filter would miss some.
 
-    Many projects identify people by their address, so it is looked for among the distinct ids too.
+    Many projects identify people by their address, so it is searched among the distinct ids too.
     """
     wanted: dict[str, list[Identifier]] = {}
     for one in batch:
@@ -131,7 +131,7 @@ def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, s
         for pack in packed(values):
             rows = client.rows(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
             for uuid, *addresses in rows:
-                for address in {folded(str(each)) for each in addresses if each}:
+                for address in {folded(str(address)) for address in addresses if address}:
                     for one in wanted.get(address, ()):
                         hits.add(str(uuid), one)
     _by_address_as_id(client, spelt, wanted, hits, server)
@@ -158,12 +158,12 @@ def _uuids(answer: persons.Persons) -> dict[str, str]:
 
 
 def profiles(client: ErasureClient, uuids: Sequence[str], server: Server) -> dict[str, persons.Person]:
-    """Read profiles from PostHog's database, which deletions reach first.
+    """Return profiles from PostHog's database, which deletions reach first.
 
     :param client: asks PostHog.
     :param uuids: of the persons.
     :param server: the server; the oldest take one call for each person.
-    :returns: the profiles by UUID; who is gone is not there.
+    :returns: the profiles by UUID; deleted persons are missing.
     """
     people: dict[str, persons.Person] = {}
     if server.has_batches:
@@ -181,7 +181,7 @@ def profiles(client: ErasureClient, uuids: Sequence[str], server: Server) -> dic
 
 
 def _check(uuid: str, person: persons.Person, ids: Sequence[str], identifiers: Sequence[Identifier]) -> None:
-    """Make sure that a person has what led there."""
+    """Check that a person has the identifiers that led there."""
     if str(person.get("uuid", "")).lower() != uuid:
         raise _unexpected("PostHog answered with another person")
     held = person.get("properties") or {}
@@ -198,7 +198,7 @@ def _unexpected(why: str) -> PostHogErasureError:
 
 
 def _distinct_ids(client: ErasureClient, people: Mapping[str, persons.Person], server: Server) -> dict[str, list[str]]:
-    """Return all distinct ids of persons; where the two stores disagree, what either of them knows."""
+    """Return all distinct ids of persons that either of the two stores knows."""
     shown = counts.ids_of(client, [*people])
     ids: dict[str, list[str]] = {}
     for uuid, person in people.items():
@@ -209,7 +209,7 @@ def _distinct_ids(client: ErasureClient, people: Mapping[str, persons.Person], s
 
 
 def _beyond(client: ErasureClient, uuid: str, held: Sequence[str], server: Server) -> list[str]:
-    """Return all distinct ids where the look-up of many has cut them: queries may lag behind, and show not all."""
+    """Return all distinct ids if the batch look-up has cut them: queries may lag behind."""
     if not server.has_batches or len(held) < _SHOWN_IDS:
         return []
     try:
@@ -225,7 +225,7 @@ def held_now(client: ErasureClient, uuids: Sequence[str], server: Server) -> dic
     :param client: asks PostHog.
     :param uuids: of the persons.
     :param server: the server.
-    :returns: by UUID; whose profile is not there is not there.
+    :returns: by UUID; persons without a profile are missing.
     """
     if not server.has_batches:
         shown = counts.ids_of(client, uuids)
@@ -243,7 +243,7 @@ def _by_events(
 ) -> tuple[list[Person], list[Identifier]]:
     """Find events beyond those of the profiles: personless ones, and those whose profile is gone or hidden.
 
-    Somebody who came back after a deletion is hidden from lists and queries, but PostHog's database has the profile.
+    A person recreated after a deletion is hidden from lists and queries, but PostHog's database has the profile.
 
     :returns: the persons, and the identifiers of which there is no event.
     """
@@ -290,14 +290,14 @@ def count(client: ErasureClient, people: Sequence[Person], until: datetime) -> l
     recordings = counts.recordings(client, people)
     counted = []
     for person in people:
-        seen = events.get(person.uuid, counts.NONE)
+        current = events.get(person.uuid, counts.NONE)
         counted.append(
             replace(
                 person,
-                events=seen.all,
-                oldest_event=seen.oldest.isoformat() if seen.oldest else None,
-                newest_event=seen.newest.isoformat() if seen.newest else None,
-                future_events=seen.future,
+                events=current.all,
+                oldest_event=current.oldest.isoformat() if current.oldest else None,
+                newest_event=current.newest.isoformat() if current.newest else None,
+                future_events=current.future,
                 recordings=recordings.get(person.uuid, 0),
             )
         )

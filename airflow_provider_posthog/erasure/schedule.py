@@ -1,9 +1,9 @@
-"""When to look again at an erasure: PostHog takes weeks, and a look at all events of a large project is dear.
+"""When to check an erasure again: PostHog takes weeks, and counting all events of a large project is expensive.
 
-A quick check (a few profiles, and what PostHog says of a few deletions) is made each time, and shows that something
-has changed. Events are counted at the beginning, with growing pauses, after each of PostHog's weekly sweeps, when a
-quick check shows another picture, and twice, a while apart, for the proof. However often somebody asks, and whatever
-changes meanwhile, that is at most twelve times in thirty days: five sweeps, five others, and the proof.
+A quick check (a few profiles, and the status of a few deletions) is made each time, and shows whether something has
+changed. Events are counted at the beginning, with growing pauses, after each of PostHog's weekly sweeps, when a quick
+check has a different result, and twice, a while apart, for the proof. However often the sensor runs, that is at most
+twelve times in thirty days: five sweeps, five others, and the proof.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import Any
 
 from airflow_provider_posthog.api.server_time import moment
 
-#: The pauses before the second look and the next ones, in intervals, and at the least; later ones come after sweeps.
+#: The pauses before the second check and the next ones, in intervals and their minimum; later ones follow sweeps.
 _PAUSES = ((1, timedelta(minutes=10)), (1, timedelta(hours=1)), (8, timedelta(hours=6)), (64, timedelta(days=1)))
-#: The shortest pauses before them where a quick check shows another picture: profiles of many persons go one by one.
+#: The shortest pauses if a quick check has a different result: profiles of many persons are deleted one by one.
 _AT_A_CHANGE = (timedelta(0), timedelta(0), timedelta(hours=1), timedelta(hours=6))
-#: So many looks besides those after sweeps in a month of waiting, and so many that only follow a clean one.
+#: The most checks besides those after sweeps in a month, and the most that only follow a clean one.
 _MOST = len(_PAUSES) + 1
 _MOST_PROOFS = 1
 _MONTH = timedelta(days=30)
-#: PostHog deletes events from Sunday, 05:00 UTC, on; a day later it has reached all replicas.
+#: PostHog deletes events from Sunday, 05:00 UTC; a day later the deletion has reached all replicas.
 _AFTER_SWEEP = (0, 7)  # Monday, 07:00
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What is remembered between two looks; counts and states only.
+    """The state between two checks; counts and states only.
 
     :param count: how many looks counted events in this month, besides those after sweeps.
     :param proofs: how many of this month only followed a clean one.
@@ -52,7 +52,7 @@ class Looks:
 
     @classmethod
     def of(cls, stored: Mapping[str, Any] | None) -> Looks:
-        """Read what was kept.
+        """Read the stored state.
 
         :param stored: what :meth:`as_json` returned; ``None`` before the first look.
         """
@@ -64,7 +64,7 @@ class Looks:
         return asdict(self)
 
     def is_due(self, now: datetime, picture: tuple[int, ...], interval: timedelta) -> bool:
-        """Tell whether to count events now.
+        """Return whether to count events now.
 
         :param now: the server's time.
         :param picture: what a quick check shows.
@@ -90,14 +90,14 @@ class Looks:
         return now - last >= max(interval * times, least)
 
     def _month(self, now: datetime) -> Looks:
-        """Return the same with nothing spent, where another month of waiting has begun."""
+        """Return the state with its counts reset, if another month has begun."""
         since = moment(self.since)
         if since is None or now - since >= _MONTH:
             return replace(self, count=0, proofs=0, since=now.isoformat())
         return self
 
     def looked(self, now: datetime, picture: tuple[int, ...], *, clean: bool) -> Looks:
-        """Note a look.
+        """Return the state after a check.
 
         :param now: the server's time.
         :param picture: what the quick check before it showed.
@@ -117,7 +117,7 @@ class Looks:
 
 
 def may_prove(clean: datetime, now: datetime, interval: timedelta) -> bool:
-    """Tell whether a second clean look is far enough from the first; the server's time is in whole seconds.
+    """Return whether a second clean check is far enough from the first; the server's time has whole seconds.
 
     :param clean: when the first one was.
     :param now: the server's time.
@@ -127,7 +127,7 @@ def may_prove(clean: datetime, now: datetime, interval: timedelta) -> bool:
 
 
 def after_sweep(moment_: datetime) -> datetime:
-    """Return when PostHog's next weekly sweep is surely over.
+    """Return when PostHog's next weekly sweep is certainly over.
 
     :param moment_: a moment, in UTC.
     """

@@ -1,4 +1,4 @@
-"""What a later look at an erasure needs, encrypted: the distinct ids must not lie about once the erasure is proved.
+"""Encrypt what a later check of an erasure needs: distinct ids must not stay readable once the erasure is proved.
 
 A line of JSON that names nobody, then lines of Fernet (``cryptography``, which Airflow brings), each with its
 number, so that none can be left out, added or put elsewhere. The key comes from the connection's ``audit_secret``.
@@ -40,7 +40,7 @@ class Sealed:
     salt: str = field(repr=False)
 
     def write(self, request: Mapping[str, Any], persons: Iterable[Person], due_at: datetime) -> int:
-        """Write the file, in place of what an earlier try has written.
+        """Write the file, replacing that of an earlier try.
 
         :param request: what the deletion returned, and which PostHog was asked.
         :param persons: everybody.
@@ -57,9 +57,9 @@ class Sealed:
                 atomic.write(fernet.encrypt(json.dumps({"n": number, **content}).encode()) + b"\n")
 
             add({"request": dict(request)})
-            for number, some in enumerate(batched(persons, _PERSONS), 1):  # noqa: B007 - add() reads it
-                add({"persons": [asdict(person) for person in some]})
-                count += len(some)
+            for number, batch in enumerate(batched(persons, _PERSONS), 1):  # noqa: B007 - add() reads it
+                add({"persons": [asdict(person) for person in batch]})
+                count += len(batch)
             number += 1
             add({"end": count})
             atomic.finish()
@@ -133,6 +133,6 @@ class Sealed:
     def _damaged(self) -> PostHogSettingsError:
         return PostHogSettingsError(
             "sealed_path",
-            f"{self.path} is damaged, or was sealed with another audit_secret.",
-            "Give this connection the salt of that time, or remove the file and write down that nobody looked again.",
+            f"is {self.path}, which is damaged, or was sealed with another audit_secret.",
+            "Give this connection the secret of that time, or remove the file and record that nobody checked again.",
         )

@@ -1,4 +1,4 @@
-"""Resolving many identifiers into a work file, a batch at a time."""
+"""Resolve many identifiers into a work file, a batch at a time."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class NotFound:
     identifiers: list[Identifier] = field(default_factory=list, repr=False)
 
     def add(self, identifiers: Iterable[Identifier]) -> None:
-        """Take identifiers in.
+        """Add identifiers.
 
         :param identifiers: the identifiers.
         """
-        for one in identifiers:
-            self.kinds[one.kind] += 1
+        for identifier in identifiers:
+            self.kinds[identifier.kind] += 1
             if len(self.identifiers) < _MAX_KEPT:
-                self.identifiers.append(one)
+                self.identifiers.append(identifier)
             if len(self.places) < _MAX_PLACES:
-                self.places.append(f"{one.kind} {one.place}")
+                self.places.append(f"{identifier.kind} {identifier.place}")
 
     def as_json(self) -> dict[str, Any]:
         """Return counts and places."""
@@ -52,7 +52,7 @@ class NotFound:
 
 @dataclass
 class Search:
-    """What was found.
+    """The result of a search.
 
     :param header: of the work file.
     :param totals: sums over the persons.
@@ -84,7 +84,7 @@ def new_header(server: Server, asked: str, project: Project, verify_by: str) -> 
     """Make the header of a new request's work file.
 
     :param server: the server.
-    :param asked: stands for what was asked for.
+    :param asked: identifies what was requested.
     :param project: which PostHog and project it is.
     :param verify_by: ``distinct_id`` or ``uuid``.
     """
@@ -101,7 +101,7 @@ def search(
     server: Server,
     limits: Limits,
 ) -> Search:
-    """Find everybody behind identifiers and write them into a work file.
+    """Resolve identifiers to persons and write them to a work file.
 
     :param client: asks PostHog.
     :param identifiers: the identifiers; a batch of them is in memory at a time.

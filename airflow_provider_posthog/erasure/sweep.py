@@ -1,4 +1,4 @@
-"""Files with identifiers that nobody has removed: of tries that were killed, of runs that were given up."""
+"""Remove left-over files with identifiers: of tries that were killed, and of runs that were given up."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SweepFileSystem(WorkFileSystem, Protocol):
 
 
 class Swept:
-    """What was done with the files of a folder.
+    """The outcome of a sweep of a folder.
 
     :ivar counts: ``parts`` and ``work_files`` that were removed, ``kept`` (young), ``needed`` (their deletion has
         begun and is not proved), ``unknown`` (the storage does not tell their age).
@@ -49,7 +49,7 @@ def sweep(fs: SweepFileSystem, folder: str, max_age: timedelta, now: datetime | 
         if _is_older(fs, path, min(PART_AGE, max_age), now, swept):
             fs.rm_file(path)
             swept.counts["parts"] += 1
-    for path in sorted(str(each) for each in fs.ls(folder, detail=False)):
+    for path in sorted(str(file) for file in fs.ls(folder, detail=False)):
         if fs.isfile(path) and _is_work_file(fs, path) and _is_older(fs, path, max_age, now, swept):
             _remove(WorkFile(fs, path), swept)
     return swept
@@ -66,7 +66,7 @@ def _remove(work: WorkFile, swept: Swept) -> None:
 
 
 def _is_work_file(fs: SweepFileSystem, path: str) -> bool:
-    """Tell whether a file is one of ours: nothing else in the folder is touched."""
+    """Return whether a file is one of ours: nothing else in the folder is touched."""
     if path.endswith(".part"):
         return False
     try:

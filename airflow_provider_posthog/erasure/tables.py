@@ -1,7 +1,7 @@
-"""What of persons is in tables that PostHog's deletion of a person leaves alone: sessions, heatmaps, and newer ones.
+"""Count rows of persons in tables that PostHog's deletion does not touch: sessions, heatmaps, and newer ones.
 
-PostHog sweeps the tables of events and of evaluations of flags for a person, marks recordings, and nothing else. Which
-tables there are is asked for, as newer servers tell it; of older ones those that are known are tried.
+For a deleted person, PostHog sweeps the tables of events and flag evaluations, marks recordings, and nothing else.
+Newer servers list their tables; on older ones the known tables are tried.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CATALOG = (
 )
 #: Where PostHog's servers before 2026, which do not tell their tables, may keep distinct ids.
 _KNOWN = ("sessions", "raw_sessions", "heatmaps")
-#: What each look counts anyway.
+#: Tables that each check counts anyway.
 LOOKED_AT = frozenset({"events", "flag_evaluations", "person_distinct_ids", "persons"}) | {
     "session_replay_events",
     "raw_session_replay_events",
@@ -30,7 +30,7 @@ LOOKED_AT = frozenset({"events", "flag_evaluations", "person_distinct_ids", "per
 _NAME = re.compile(r"[A-Za-z_]\w{0,99}(?:\.[A-Za-z_]\w{0,99}){0,3}")
 _MOST = 50
 _BATCH = 1000
-#: So many tables are asked in one question, and so many bytes of values stand in it, once for each table.
+#: How many tables one query counts, and how many bytes of values it holds, once for each table.
 _TOGETHER = 4
 _LONGEST = 200_000
 NOT_OFFERED = "this server does not offer it"
@@ -38,10 +38,10 @@ NOT_OFFERED = "this server does not offer it"
 
 @dataclass
 class Left:
-    """What is in those tables.
+    """The rows in those tables.
 
     :param rows: how many rows of the persons, by table; also where there are none.
-    :param not_looked_at: the tables that nobody could look into, and why.
+    :param not_looked_at: the tables that could not be read, and why.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Left:
 
     @property
     def text(self) -> str:
-        """Say what is left, as a sentence; empty if nothing is."""
+        """What is left, as a sentence; empty if nothing is."""
         named = ", ".join(f"{table} {rows:,}" for table, rows in sorted(self.rows.items()) if rows)
         return f"PostHog's deletion leaves rows of these persons in other tables: {named}." if named else ""
 
@@ -68,9 +68,9 @@ def left_in_tables(client: ErasureClient, people: Iterable[Person]) -> Left:
     tables = _tables(client, left)
     for batch in batched(people, _BATCH):
         ids = sorted({name for person in batch for name in person.distinct_ids})
-        asked = [table for table in tables if table not in left.not_looked_at]
-        if not _count_at_once(client, asked, ids, left):
-            for table in asked:
+        readable = [table for table in tables if table not in left.not_looked_at]
+        if not _count_at_once(client, readable, ids, left):
+            for table in readable:
                 _count(client, table, ids, left)
     if "sessions" in left.rows:  # the same in another form
         left.rows.pop("raw_sessions", None)
@@ -97,23 +97,23 @@ def _tables(client: ErasureClient, left: Left) -> list[str]:
 
 
 def _count_at_once(client: ErasureClient, tables: Sequence[str], ids: Sequence[str], left: Left) -> bool:
-    """Count in all tables by few questions; return whether it worked: one that fails fails those beside it."""
-    found: Counter[str] = Counter()
-    for some in batched(tables, _TOGETHER):
+    """Count in all tables by a few queries; return whether it worked: a failing table fails its whole query."""
+    totals: Counter[str] = Counter()
+    for batch in batched(tables, _TOGETHER):
         each = " UNION ALL ".join(
             f"SELECT '{table}' AS place, count() AS found FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608
-            for table in some
+            for table in batch
         )
-        for pack in packed(ids, text=_LONGEST // len(some)):
+        for pack in packed(ids, text=_LONGEST // len(batch)):
             try:
                 rows = client.rows(f"SELECT * FROM ({each})", {"ids": pack}, str, int)  # noqa: S608 - names of its own
             except (PostHogValidationError, PostHogServerError):
                 return False
-            if sorted(row[0] for row in rows) != sorted(some):
+            if sorted(row[0] for row in rows) != sorted(batch):
                 return False
-            found.update({str(table): int(number) for table, number in rows})
+            totals.update({str(table): int(number) for table, number in rows})
     for table in tables:
-        left.rows[table] = left.rows.get(table, 0) + found[table]
+        left.rows[table] = left.rows.get(table, 0) + totals[table]
     return True
 
 

@@ -1,7 +1,7 @@
-"""A look at all persons of a request: what of them can still be read, in every place where PostHog keeps it.
+"""Check all persons of a request: what can still be read of them, in every place where PostHog stores it.
 
-``deletion_status`` is looked up to tell waiting from a failure; that it says ``completed`` proves nothing, as PostHog
-has set it without counting. What proves is that nothing is left to be read.
+``deletion_status`` only distinguishes waiting from a failure: ``completed`` proves nothing, as PostHog sets it without
+counting. The proof is that nothing can be read any more.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from airflow_provider_posthog.erasure.queries import batched
 from airflow_provider_posthog.erasure.resolve import profiles
 from airflow_provider_posthog.erasure.work_file import Person
 
-#: How many persons are looked at together.
+#: How many persons are checked together.
 BATCH = 1000
-#: How many persons of one look have their queued deletion looked up, one by one.
+#: For how many persons of one check the queued deletion is looked up, one by one.
 MAX_STATUSES = 100
 #: Of how many persons a quick check looks at the profile, and of how many at the queued deletion: one call each.
 _FEW = 200
@@ -36,7 +36,7 @@ _MAX_NAMED = 20
 
 @dataclass
 class Report:
-    """What a look found, added up.
+    """The result of a check, added up.
 
     :param states: how many persons are in each state.
     :param examples: some of those who are not verified.
@@ -60,7 +60,7 @@ class Report:
     unverified: dict[str, str] = field(default_factory=dict)
 
     def add(self, one: Judgement) -> None:
-        """Take a person in.
+        """Add a person.
 
         :param one: the person's judgement.
         """
@@ -90,9 +90,9 @@ class Report:
         return {state: n for state, n in self.states.items() if state != "VERIFIED" and state not in PENDING and n}
 
     def text(self) -> str:
-        """Return it in a few sentences; persons by their places, as whoever knows a distinct id can tell its UUID."""
+        """Return a few sentences; persons by their positions, as a UUID can be derived from a distinct id."""
         parts = [", ".join(f"{state} {n}" for state, n in sorted(self.states.items()))]
-        for state, named in sorted(self.examples.items(), key=lambda each: each[0] in PENDING):
+        for state, named in sorted(self.examples.items(), key=lambda item: item[0] in PENDING):
             parts += [f"{state} (person {self.places[one.uuid]}): {one.reason}." for one in named[:5]]
             if self.states[state] > 5:
                 parts.append(f"(and {self.states[state] - 5} more {state})")
@@ -117,7 +117,7 @@ def verify(
     each: Callable[[Judgement], None] | None = None,
     only_events: bool = False,
 ) -> Report:
-    """Look at all persons of a request, once.
+    """Check all persons of a request, once.
 
     :param client: asks PostHog.
     :param people: the persons; a batch of them is in memory at a time.
@@ -150,7 +150,7 @@ def check_persons(
     *,
     only_events: bool = False,
 ) -> list[Judgement]:
-    """Look at some persons.
+    """Check some persons.
 
     :param client: asks PostHog.
     :param batch: the persons.
@@ -212,14 +212,14 @@ def _only_events(client: ErasureClient, batch: Sequence[Person], request: Reques
 
 
 def _is_waiting(person: Person, people: Mapping[str, persons.Person], listed: set[str], request: Request) -> bool:
-    """Tell whether the profile alone says that it is too early to count events."""
+    """Return whether the profile alone shows that it is too early to count events."""
     return not request.options.keep_person and (person.uuid in people or person.uuid in listed)
 
 
 def _events(
     client: ErasureClient, people: Sequence[Person], request: Request, since: datetime | None
 ) -> dict[str, counts.Events]:
-    """Count the events of persons; of those without distinct ids nothing but the whole history shows any."""
+    """Count the events of persons; those without distinct ids need the whole history."""
     named = [person for person in people if person.distinct_ids and since is not None]
     others = [person for person in people if not person.distinct_ids or since is None]
     events: dict[str, counts.Events] = {}
@@ -231,19 +231,19 @@ def _events(
 
 
 def picture(client: ErasureClient, people: Iterable[Person], server: Server) -> tuple[int, ...]:
-    """Check quickly whether something has changed, by a few of the persons: profiles, and completed deletions.
+    """Return how many of a few persons have profiles and completed deletions: a quick check for changes.
 
     :param client: asks PostHog.
     :param people: the persons.
     :param server: the server.
     """
-    some = [*islice(people, _FEW if server.has_batches else _FEWER)]
-    there = profiles(client, [person.uuid for person in some], server)
+    sample = [*islice(people, _FEW if server.has_batches else _FEWER)]
+    remaining = profiles(client, [person.uuid for person in sample], server)
     completed = 0
     if server.has_batches:
-        rows = deletions(client, [person.uuid for person in some if person.events][:_FEWER])
+        rows = deletions(client, [person.uuid for person in sample if person.events][:_FEWER])
         completed = sum(row.get("status") == "completed" for row in rows.values())
-    return len(there), completed
+    return len(remaining), completed
 
 
 def _profiles(

@@ -1,7 +1,7 @@
-"""The file between the tasks of an erasure: who is to be erased, with all that cannot be asked for afterwards.
+"""The file between the tasks of an erasure: who is to be erased, with all that cannot be looked up afterwards.
 
-Once a profile is gone, nobody can say any more which distinct ids it had. So they are written down before, in object
-storage and nowhere else: tasks pass on the path, and person UUIDs. The file holds personal data and is removed when the
+Once a profile is gone, its distinct ids cannot be looked up any more. So they are stored before, in object storage and
+nowhere else: tasks pass only the path and person UUIDs. The file holds personal data and is removed when the
 erasure is proved. It is JSON lines in ASCII: a header, then a line for each person.
 """
 
@@ -35,7 +35,7 @@ class WorkFileSystem(FileSystem, Protocol):
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody to be erased.
+    """A person to be erased.
 
     :param uuid: the person's; for events without a profile the one that they carry.
     :param distinct_ids: all that are known; none, where the file may hold no personal data.
@@ -105,7 +105,7 @@ class Totals:
     newest_event: str | None = None
 
     def add(self, person: Person) -> None:
-        """Take a person in.
+        """Add a person.
 
         :param person: the person.
         """
@@ -138,7 +138,7 @@ class WorkFile:
     _header: Header | None = field(default=None, repr=False)
 
     def exists(self) -> bool:
-        """Tell whether it is there."""
+        """Return whether the file exists."""
         return self.fs.exists(self.path)
 
     def header(self) -> Header:
@@ -153,7 +153,7 @@ class WorkFile:
             except FileNotFoundError:
                 raise PostHogSettingsError(
                     "work_path",
-                    f"there is no file {self.path}.",
+                    f"is {self.path}, where there is no file.",
                     "It is removed once the erasure is proved; otherwise run PostHogResolvePersonsOperator again.",
                 ) from None
         return self._header
@@ -167,7 +167,7 @@ class WorkFile:
         except (ValueError, KeyError, TypeError):
             raise PostHogSettingsError(
                 "work_path",
-                f"{self.path} was not written by PostHogResolvePersonsOperator.",
+                f"is {self.path}, which was not written by PostHogResolvePersonsOperator.",
                 "Write what that task returned, or a path where no file is; resolve again after an update.",
             ) from None
 
@@ -180,13 +180,15 @@ class WorkFile:
         with self.fs.open(self.path, "rb") as lines:
             if self._read_header(next(iter(lines), b"")).request_id != known.request_id:
                 raise PostHogSettingsError(
-                    "work_path", f"{self.path} was written anew for another request.", "Write a path for each request."
+                    "work_path", f"is {self.path}, now written for another request.", "Write a path for each request."
                 )
             for line in lines:
                 try:
                     person = Person.of(json.loads(line))
                 except (ValueError, KeyError, TypeError):
-                    raise PostHogSettingsError("work_path", f"{self.path} is damaged.", "Resolve again.") from None
+                    raise PostHogSettingsError(
+                        "work_path", f"is {self.path}, which is damaged.", "Resolve again."
+                    ) from None
                 yield person
 
     def totals(self) -> Totals:
@@ -273,7 +275,7 @@ def parts_in(fs: WorkFileSystem, folder: str) -> list[str]:
 
 
 def is_part_of(path: str, name: str) -> bool:
-    """Tell whether a part file is that of a work file.
+    """Return whether a part file is that of a work file.
 
     :param path: the part file.
     :param name: the work file's name, without its folder.
@@ -293,7 +295,7 @@ def _make_private(fs: WorkFileSystem, path: str) -> None:
 
 
 def digest_of(value: object) -> str:
-    """Return what stands for a value, without telling it.
+    """Return a digest that identifies a value without revealing it.
 
     :param value: JSON.
     """

@@ -47,7 +47,9 @@ class Flavour:
         :param text: the name, as in a statement.
         :param parts: how many parts it may have.
         """
-        return [quote(one, self.mark) for one in parse_table(text, parts=parts, fold=str.upper if self.upper else str)]
+        return [
+            quote(part, self.mark) for part in parse_table(text, parts=parts, fold=str.upper if self.upper else str)
+        ]
 
 
 FLAVOURS: Mapping[str, Flavour] = {
@@ -93,18 +95,18 @@ class HashedRemoval:
         :returns: how many rows were erased, by column; a row that two columns match counts for the first.
         :raises PostHogLoadError: if the warehouse refuses, or rows are left. The message holds no value.
         """
-        columns = {one.column: self._column(one) for one in criteria}
+        columns = {criterion.column: self._column(criterion) for criterion in criteria}
         for name, column in columns.items():
             with translate_errors(self._connection, f"reading column {name} of {self._table}", "Nothing was erased."):
                 self._execute(f"SELECT 1 FROM {self._name} WHERE {column} IS NULL AND 1 = 0")
         removed: dict[str, int] = {}
-        for one in criteria:
-            removed[one.column] = 0
+        for criterion in criteria:
+            removed[criterion.column] = 0
             with translate_errors(
-                self._connection, f"erasing rows of {self._table} by {one.column}", "Some may be gone."
+                self._connection, f"erasing rows of {self._table} by {criterion.column}", "Some may be gone."
             ):
-                for hashes in self._batches(one):
-                    removed[one.column] += self._erase(f"{columns[one.column]} IN ({hashes})")
+                for hashes in self._batches(criterion):
+                    removed[criterion.column] += self._erase(f"{columns[criterion.column]} IN ({hashes})")
         return removed
 
     def _erase(self, condition: str) -> int:
@@ -119,8 +121,8 @@ class HashedRemoval:
                 )
         return count
 
-    def _batches(self, one: Criterion) -> Iterator[str]:
-        values: Iterable[str] = (value.lower() if one.any_case else value for value in one.values)
+    def _batches(self, criterion: Criterion) -> Iterator[str]:
+        values: Iterable[str] = (value.lower() if criterion.any_case else value for value in criterion.values)
         left = iter(values)
         while batch := list(islice(left, _BATCH)):
             yield ", ".join(sorted({f"'{self._hash(value)}'" for value in batch}))
@@ -128,10 +130,10 @@ class HashedRemoval:
     def _hash(self, value: str) -> str:
         return hashlib.sha256((self._salt + value).encode("utf-8", "replace")).hexdigest()
 
-    def _column(self, one: Criterion) -> str:
-        (name,) = self._flavour.names(one.column, 1)
+    def _column(self, criterion: Criterion) -> str:
+        (name,) = self._flavour.names(criterion.column, 1)
         text = f"CAST({name} AS {self._flavour.text})"
-        text = f"LOWER({text})" if one.any_case else text
+        text = f"LOWER({text})" if criterion.any_case else text
         return self._flavour.sha256.format(text=f"CONCAT('{self._salt}', {text})")
 
     def _count(self, condition: str) -> int:

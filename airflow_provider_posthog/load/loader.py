@@ -253,18 +253,18 @@ class Loader(Connected):
         if self._rejects.quarantines:
             self._schema = self._rejects.fitting(self.schema, existing, self.dialect)
         elif self.target.schema_policy == "evolve":
-            existing = [self._widened(one) for one in existing]
+            existing = [self._widened(column) for column in existing]
         added = added_columns(self.schema, existing, self.dialect, others_may_stay=stay)
         self._check_frozen(added if existing else [])
         fold = self.dialect.fold
-        there = {fold(one.name): one.type for one in existing}
+        there = {fold(column.name): column.type for column in existing}
         for column in self.schema:
             known = there.get(fold(column.name), self.dialect.type_of(column))
             # If the table cannot be described, the user's own types count.
             own = self.target.column_types.get(column.name)
             self._types[column.name] = own or known if fold(column.name) not in there else known or own or ""
         coming = {fold(column.name) for column in self.schema}
-        self._others = [one.name for one in existing if fold(one.name) not in coming]
+        self._others = [column.name for column in existing if fold(column.name) not in coming]
         self._schema = kept_as(self.schema, self._types)
         return added
 

@@ -155,7 +155,9 @@ class PostgresLoader(StagedLoader):
         if self._is_unique:
             fits.check_unique({name: number for name, *_, number in columns})
         if added:
-            self._execute(f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(one)}" for one in added))
+            self._execute(
+                f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(column)}" for column in added)
+            )
         self._make_rejected()
         columns = self._rows_of(_COLUMNS, [self._oid])
         self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}

@@ -63,7 +63,7 @@ class Rejects:
         :param existing: what the table has.
         :param dialect: the database's.
         """
-        there = {dialect.fold(one.name): one.type for one in existing}
+        there = {dialect.fold(column.name): column.type for column in existing}
         for column in schema if existing else ():
             known = there.get(dialect.fold(column.name))
             if column.name in self._target.own:

@@ -66,20 +66,20 @@ class Removal:
         :returns: how many rows were erased, by column; a row that two columns match counts for the first.
         :raises PostHogLoadError: if the database refuses, or if rows are left. The message holds no value.
         """
-        for one in criteria:  # before any value is sent, so that the error may say what is wrong
-            with translate_errors(self._connection, f"reading column {one.column} of {self._table}", _NOTHING):
-                self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(one)} IS NULL AND 1 = 0")
+        for criterion in criteria:  # before any value is sent, so that the error may say what is wrong
+            with translate_errors(self._connection, f"reading column {criterion.column} of {self._table}", _NOTHING):
+                self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(criterion)} IS NULL AND 1 = 0")
         with translate_errors(self._connection, f"looking for tables that loads keep beside {self._table}", _NOTHING):
             beside = Beside(lambda *asked: list(self._execute(*asked).fetchall()), self._names, self._kind)
         self._check_unfinished(beside)
         removed: dict[str, int] = {}
         conditions: dict[str, str] = {}
-        for number, one in enumerate(criteria):
-            with translate_errors(self._connection, f"erasing rows of {self._table} by {one.column}", _NOTHING):
-                values = self._gather(f"posthog_erasure_{number}", one)
-                condition = self._is_in(f"CAST({self._column(one)} AS TEXT)", one, values)
-                conditions[one.column] = condition
-                removed[one.column] = self._count(condition)
+        for number, criterion in enumerate(criteria):
+            with translate_errors(self._connection, f"erasing rows of {self._table} by {criterion.column}", _NOTHING):
+                values = self._gather(f"posthog_erasure_{number}", criterion)
+                condition = self._is_in(f"CAST({self._column(criterion)} AS TEXT)", criterion, values)
+                conditions[criterion.column] = condition
+                removed[criterion.column] = self._count(condition)
                 self._execute(f"DELETE FROM {self._name} WHERE {condition}")
         if beside.quarantine is not None:
             with translate_errors(self._connection, f"erasing rows of {beside.quarantine}", _NOTHING):
@@ -110,8 +110,8 @@ class Removal:
         """Erase rows of the quarantine, each of which is JSON in a text, and count what is left."""
         name = beside.quarantine_name
         parts = [
-            self._is_in(beside.in_data(one.column), one, f"posthog_erasure_{number}")
-            for number, one in enumerate(criteria)
+            self._is_in(beside.in_data(criterion.column), criterion, f"posthog_erasure_{number}")
+            for number, criterion in enumerate(criteria)
         ]
         condition = " OR ".join(f"({part})" for part in parts)
         self.rejected = self._count(condition, name)
@@ -119,29 +119,29 @@ class Removal:
         if left := self._count(condition, name):
             raise PostHogLoadError(f"{left:,} rows of {beside.quarantine} are still there. {_NOTHING}")
 
-    def _gather(self, name: str, one: Criterion) -> str:
+    def _gather(self, name: str, criterion: Criterion) -> str:
         """Write the values to a temporary table; return its name."""
         self._execute(f"CREATE TEMPORARY TABLE {name} (id TEXT)")
-        values = iter(one.values)
-        while batch := [self._fit(value, one) for value in islice(values, _BATCH)]:
+        values = iter(criterion.values)
+        while batch := [self._fit(value, criterion) for value in islice(values, _BATCH)]:
             rows = ", ".join([f"({self._value})"] * len(batch))
             self._execute(f"INSERT INTO {name} (id) VALUES {rows}", batch)
         if self._is_postgres:
             self._execute(f"ANALYZE {name}")  # without figures its planner takes it for a small one
         return name
 
-    def _is_in(self, text: str, one: Criterion, values: str) -> str:
+    def _is_in(self, text: str, criterion: Criterion, values: str) -> str:
         """Return the condition that a text is one of the values."""
-        return f"{f'LOWER({text})' if one.any_case else text} IN (SELECT id FROM {values})"
+        return f"{f'LOWER({text})' if criterion.any_case else text} IN (SELECT id FROM {values})"
 
-    def _column(self, one: Criterion) -> str:
+    def _column(self, criterion: Criterion) -> str:
         # With the table's name: SQLite takes a quoted name that is not a column's for a text.
-        return f"{self._parts[-1]}.{quote(one.column)}"
+        return f"{self._parts[-1]}.{quote(criterion.column)}"
 
-    def _fit(self, value: str, one: Criterion) -> str:
+    def _fit(self, value: str, criterion: Criterion) -> str:
         if self._is_postgres:  # keeps no character 0: the loader writes this one in its place
             value = value.replace("\0", "\ufffd")
-        return value.lower() if one.any_case else value
+        return value.lower() if criterion.any_case else value
 
     def _count(self, condition: str, table: str = "") -> int:
         cursor = self._execute(f"SELECT count(*) FROM {table or self._name} WHERE {condition}")

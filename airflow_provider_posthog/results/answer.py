@@ -1,4 +1,4 @@
-"""The proof that an answer to a query is whole, fresh and no failure; the one that every reader of answers uses.
+"""Prove that an answer to a query is whole, fresh and no failure; every reader of answers uses this.
 
 PostHog answers 200 to queries that failed, answers from its cache, and cuts rows silently: a SELECT without LIMIT
 at 100, any at 50,000, and each SELECT of a UNION by itself. What no answer can prove is refused before it is sent
@@ -22,14 +22,14 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 
-#: How to write what brings several SELECTs together: in brackets PostHog puts no LIMIT of its own.
+#: How to write a set operation: PostHog adds no LIMIT of its own inside brackets.
 WRAPPED = "SELECT * FROM (...) LIMIT n"
 _IN_ONE = f"Put the whole into brackets: {WRAPPED}; PostHog cuts no SELECT in there."
 
 
 @dataclass(frozen=True)
 class Question:
-    """A statement that may be sent, and what proves that its answer is whole.
+    """A statement that may be sent, and what is needed to prove that its answer is whole.
 
     :param sql: the statement, without a semicolon.
     :param limits: what limits its rows.
@@ -42,7 +42,7 @@ class Question:
 
     @property
     def most(self) -> int:
-        """As many rows as one SELECT may give before it is cut: an answer of fewer is whole."""
+        """The most rows that one SELECT returns before it is cut: an answer with fewer is whole."""
         counted = self.limits.arms if self.every_limit else ()
         return min([MAX_ROWS, *(arm.limit for arm in counted if arm.limit is not None)])
 
@@ -90,10 +90,10 @@ class Answer:
 
 
 def ask(sql: object, values: object = None, *, field: str = "hogql", every_limit: bool = False) -> Question:
-    """Make sure that an answer to a statement can be proved, before it is sent.
+    """Check that the answer to a statement can be proved, before it is sent.
 
     :param sql: one statement; semicolons at its end are dropped.
-    :param values: what its placeholders stand for, by name.
+    :param values: the values of its placeholders, by name.
     :param field: the argument that it was given in.
     :param every_limit: take a LIMIT that is reached for a cut, of whichever SELECT.
     :raises PostHogSettingsError: if it is none, several, or if PostHog could cut it in a way that nobody can see.
@@ -109,7 +109,7 @@ def ask(sql: object, values: object = None, *, field: str = "hogql", every_limit
 
 
 def _check_set(limits: Limits, field: str, every_limit: bool) -> None:
-    """Refuse what brings SELECTs together in a way that hides whether PostHog has cut one of them.
+    """Refuse a set operation that hides whether PostHog has cut one of its SELECTs.
 
     A LIMIT that somebody wrote is what was asked for, unless it is more than PostHog gives.
     """
@@ -153,7 +153,7 @@ def read(
 
     :param answer: the JSON.
     :param question: what was asked; ``None`` for another query than HogQL, whose ``results`` are of any shape.
-    :param asked: how many rows such a query asks for: so many are no cut.
+    :param asked: the number of rows that such a query requests: that many are no cut.
     :param shows_reason: whether an error may tell PostHog's reason, which can quote personal data.
     :param stale: what to raise for an answer from PostHog's cache.
     :raises PostHogJobFailed: if it failed.
@@ -165,10 +165,10 @@ def read(
         raise PostHogJobFailed(f"The query was answered 200, but it failed: {reason}")
     if not isinstance(answer, Mapping) or answer.get("results") is None:
         raise PostHogTransportError(
-            "PostHog answered a query and gives no results (no 'results'): check that the host is PostHog itself"
+            "PostHog's answer to a query has no 'results': check that the host is PostHog itself"
         )
     if answer.get("is_cached"):
-        raise stale("PostHog answered from its cache, which proves nothing, though it was asked for fresh rows.")
+        raise stale("PostHog answered from its cache, which proves nothing, although fresh rows were requested.")
     proved = Answer(answer["results"], _columns(answer.get("columns")), answer.get("types"))
     if question is not None:
         _check_table(proved)
@@ -185,13 +185,13 @@ def _check_table(answer: Answer) -> None:
     """Refuse what is not a list of rows with as many cells as there are columns."""
     rows, columns = answer.rows, answer.columns
     if not isinstance(rows, list) or not set(map(type, rows)) <= {list}:
-        raise PostHogTransportError("PostHog answered a query, and its 'results' are no results: no list of rows")
+        raise PostHogTransportError("PostHog answered a query, but its 'results' are not a list of rows")
     if columns is not None and not set(map(len, rows)) <= {len(columns)}:
         raise PostHogTransportError(f"PostHog answered rows of other lengths than its {len(columns)} columns")
 
 
 def _cut(rows: object, more: object, question: Question | None, asked: object) -> str | None:
-    """Say why rows may be missing."""
+    """Return why rows may be missing."""
     if not isinstance(rows, list):
         return None
     count = len(rows)

@@ -1,4 +1,4 @@
-"""PostHog's rows as Arrow: which column gets which type, and how its values get into it.
+"""Convert PostHog's rows to Arrow: the type of each column, and its values.
 
 Types come from the answer's ``types``, never from the values: an empty or a null column has the type of a full one, and
 no integer goes through a float. A value comes back equal, or is an error: nothing is rounded, cut or guessed.
@@ -82,7 +82,7 @@ def schema_of(columns: Sequence[str], types: Sequence[Sequence[str]]) -> pa.Sche
     :raises PostHogTransportError: if there is not one type for each column, or two columns have one name.
     """
     if not _are_names(columns) or not isinstance(types, (list, tuple)) or not all(map(_is_pair, types)):
-        raise PostHogTransportError("PostHog's answer does not say what its columns are: its columns or types are none")
+        raise PostHogTransportError("PostHog's answer does not say what its columns are")
     if len(types) != len(columns):
         raise PostHogTransportError(f"PostHog answered {len(columns)} columns and {len(types)} types")
     if len(set(columns)) != len(columns):
@@ -163,7 +163,7 @@ def _array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
 
 
 def _fast(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Convert a column whose values need no look.
+    """Convert a column whose values need no check.
 
     :raises TypeError: or what Arrow raises, if one does.
     """

@@ -1,4 +1,4 @@
-"""The guard of the bytes that ClickHouse reads: a query that reads far more than it should fails its task.
+"""Guard the bytes that ClickHouse reads: a query that reads far more than it should fails its task.
 
 The bytes are spent when that is known. What the guard saves are those of tomorrow: a schedule does not burn the
 project's budget every hour unseen. And it does not let a query begin that the rest of the budget would not cover.
@@ -28,7 +28,7 @@ _FIELD = "max_bytes_read"
 class ByteGuard:
     """How many bytes ClickHouse may read for a query.
 
-    :param most: bytes; ``None`` for as many as there are.
+    :param most: bytes; ``None`` for no limit.
     """
 
     most: int | None = None

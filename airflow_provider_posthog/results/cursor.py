@@ -1,4 +1,4 @@
-"""A connection and a cursor as PEP 249 has them, over HogQL. They only read, and know nothing of Airflow.
+"""A PEP 249 connection and cursor over HogQL. They only read, and do not depend on Airflow.
 
 PostHog answers a statement as a whole: a cursor has all rows that it will ever have when ``execute`` returns. The
 errors are this provider's own; none of PEP 249's are raised.
@@ -81,7 +81,7 @@ def _value(field: str, value: object) -> object:
 
 
 class PostHogCursor:
-    """What became of a statement: its rows as tuples, in the values of PostHog's JSON (times are ISO text).
+    """The result of a statement: its rows as tuples, with the values of PostHog's JSON (times are ISO text).
 
     PostHog cuts answers (at 100 rows without a LIMIT, at 50,000 with one). The rows it gave can be fetched one by one;
     going past the last one of a cut answer raises, and so does ``fetchall``.
@@ -106,7 +106,7 @@ class PostHogCursor:
         self._cut: str | None = None
 
     def bind(self, parameters: object) -> None:
-        """Give parameters to the next ``execute``, so that whoever logs what that is given does not log them.
+        """Set the parameters of the next ``execute``, so that callers that log its arguments do not log them.
 
         :param parameters: as for :func:`values_of`.
         """
@@ -170,7 +170,7 @@ class PostHogCursor:
 
     def _take(self, end: int) -> list[tuple[Any, ...]]:
         if self.description is None:
-            raise PostHogSettingsError("fetch", "there is no statement whose rows it could bring.", "Call execute().")
+            raise PostHogSettingsError("fetch", "has no statement to fetch rows of.", "Call execute().")
         rows = self._rows[self._at : end]
         self._at += len(rows)
         return rows
@@ -197,7 +197,7 @@ class PostHogCursor:
         """
 
     def close(self) -> None:
-        """Let go of the rows."""
+        """Release the rows."""
         self._forget()
 
 

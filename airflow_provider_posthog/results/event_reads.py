@@ -1,4 +1,4 @@
-"""Which queries read events, and from when on: PostHog hides old events from them, and from nothing else."""
+"""Detect queries that read events, and from when on: PostHog hides old events from them only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EventRead:
 
 
 def reads_events(sql: str) -> bool:
-    """Tell whether a HogQL statement reads the table of events anywhere; of views it is not known what they read.
+    """Return whether a HogQL statement reads the table of events anywhere; what views read is not known.
 
     :param sql: the statement.
     """
@@ -59,7 +59,7 @@ def reads_events(sql: str) -> bool:
 
 
 def event_read(node: Mapping[str, Any]) -> EventRead | None:
-    """Return what a query node reads of events; ``None`` if it reads none.
+    """Return the read of events in a query node; ``None`` if it reads none.
 
     :param node: the node, without wrappers.
     """

@@ -1,4 +1,4 @@
-"""The result of an insight or a query as one file: JSON as it came, or a table as CSV, JSON lines, Parquet or XLSX."""
+"""Write the result of an insight or a query as one file: JSON unchanged, or a table as CSV, JSONL, Parquet or XLSX."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CHUNK_ROWS = 5_000
 
 
 def format_of(path: str, *, field: str = "path") -> ResultFormat:
-    """Tell the format by a path's suffix; text may be compressed with gzip.
+    """Return the format of a path's suffix; text may be compressed with gzip.
 
     :param path: ends with ``.json``, ``.csv``, ``.jsonl`` (or those with ``.gz``), ``.parquet`` or ``.xlsx``.
     :param field: what an error calls the argument.
@@ -50,7 +50,7 @@ def format_of(path: str, *, field: str = "path") -> ResultFormat:
 
 
 def compression_of(path: str) -> Compression | None:
-    """Tell how :class:`~.atomic_file.AtomicFile` has to compress a path's file.
+    """Return how :class:`~.atomic_file.AtomicFile` has to compress a path's file.
 
     :param path: one that :func:`format_of` accepts.
     """
@@ -69,7 +69,7 @@ def require_format(format: ResultFormat, *, field: str = "path") -> None:
 
 
 def write_result(atomic: AtomicFile, document: object, table: Callable[[], Table], format: ResultFormat) -> None:
-    """Write a result into a atomic, and finish it.
+    """Write a result to an atomic file, and finish it.
 
     JSON is the document, in UTF-8, with a line break at the end. CSV is that of RFC 4180: a header always, lines end
     with CR LF, nothing for ``None`` and ``""`` for an empty text. JSON lines are one object per row. Parquet has the
@@ -163,7 +163,7 @@ def _xlsx(table: Table) -> Iterable[bytes]:
 
 
 def _inferred(values: Sequence[Any]) -> pa.Array:
-    """Make a column of the type that fits all values; of text if none does, or if there is no value."""
+    """Make a column of the type that fits all values; text if none does, or if there is no value."""
     import pyarrow as pa
 
     try:
@@ -186,7 +186,7 @@ def _pyarrow(field: str) -> Any:  # noqa: ANN401 - a module
     except ImportError:
         raise PostHogSettingsError(
             field,
-            "Parquet needs pyarrow, which is not installed.",
+            "is for Parquet, which needs pyarrow.",
             "Install airflow-provider-posthog[warehouse], or end the path with .csv, .jsonl or .json.",
         ) from None
     return pa

@@ -1,4 +1,4 @@
-"""Which failures a smaller question mends."""
+"""Recognize failures that a smaller query avoids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEAVY = re.compile(
 
 
 def is_too_heavy(error: PostHogError) -> bool:
-    """Tell whether PostHog gave up on a query because of its size: a smaller window may do.
+    """Return whether PostHog gave up on a query because of its size: a smaller window may do.
 
     :param error: what asking raised.
     """

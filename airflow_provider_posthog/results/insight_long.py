@@ -1,4 +1,4 @@
-"""The numbers of many insights as one long table, so that a dashboard is one thing in a database."""
+"""Put the numbers of many insights into one long table, so that a dashboard is one table in a database."""
 
 from __future__ import annotations
 
@@ -73,5 +73,5 @@ def _series(row: Mapping[str, Any]) -> str | None:
     named = row.get("series", row.get("name"))
     more = [row[name] for name in ("status", "compare") if row.get(name)]
     more += [f"{row['interval']} intervals"] if "interval" in row else []
-    words = [str(each) for each in (named, *more) if each is not None]
+    words = [str(word) for word in (named, *more) if word is not None]
     return " - ".join(words) or None

@@ -1,4 +1,4 @@
-"""Answers that are rows already: of SQL, and tables of events and persons."""
+"""Read answers that are rows already: SQL, and tables of events and persons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def as_selected(insight: Mapping[str, Any], result: Sequence[Sequence[Any]]) -> 
 
 
 def _unique(names: Sequence[Any]) -> tuple[str, ...]:
-    """Give a number to what is selected twice under one name: ``n``, ``n_2``."""
+    """Add numbers to columns that are selected twice under one name: ``n``, ``n_2``."""
     unique: list[str] = []
     for name in map(str, names):
         candidate, number = name, 1

@@ -88,15 +88,15 @@ def table_of(insight: Mapping[str, Any], *, field: str = "path") -> Table:
     try:
         made = _table(_Asked.of(insight), insight, result)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        problem = f"PostHog's answer has not the shape that the result of a {kind} is known to have."
+        problem = f"is for a table, but PostHog's answer does not have the known shape of a {kind}."
         raise PostHogSettingsError(field, problem, TABLELESS) from None
     if made is None:
-        raise PostHogSettingsError(field, f"There is no table for the result of a {kind}.", TABLELESS)
+        raise PostHogSettingsError(field, f"is for a table, and the result of a {kind} has none.", TABLELESS)
     return made
 
 
 def no_table(insight: Mapping[str, Any]) -> str | None:
-    """Say why there is no table for what an insight's query brings, as far as that can be known beforehand.
+    """Return why an insight's query has no table, as far as that is known beforehand; ``None`` otherwise.
 
     :param insight: as ``GET insights/{id}/`` answers, calculated or not.
     """
@@ -157,10 +157,10 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _formulas(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what the formulas of a trend are called."""
+    """Return the names of a trend's formulas."""
     nodes = options.get("formulaNodes") or options.get("formulas") or [options.get("formula")]
     named = [(each.get("custom_name") or each.get("formula")) if isinstance(each, Mapping) else each for each in nodes]
-    return tuple(str(each) for each in named if each)
+    return tuple(str(name) for name in named if name)
 
 
 def _number_of(breakdown: Mapping[str, Any]) -> int:

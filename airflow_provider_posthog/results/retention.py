@@ -31,12 +31,12 @@ from airflow_provider_posthog.exceptions import (
 
 #: What PostHog takes where the retention is enforced and the project has no months.
 DEFAULT_MONTHS = 84
-#: So long before events are hidden it is said.
+#: How long before events are hidden a warning is logged.
 NEAR = timedelta(days=30)
 CHOICES = ("fail", "warn", "ignore")
 
-_UNTOLD = "this PostHog does not tell how long it shows them"
-_UNREADABLE = "what PostHog tells of it cannot be read"
+_UNTOLD = "this PostHog does not say how long it shows them"
+_UNREADABLE = "PostHog's setting cannot be read"
 _RELATIVE = re.compile(r"-?(\d{0,6})([hdwmqy])(Start|End)?")
 _DAYS = {"d": 1, "w": 7}
 _MONTHS = {"m": 1, "q": 3, "y": 12}
@@ -44,7 +44,7 @@ _MONTHS = {"m": 1, "q": 3, "y": 12}
 
 @dataclass(frozen=True)
 class Retention:
-    """How long a project's events are shown, as the project tells it.
+    """How long a project's events are shown, by its settings.
 
     :param months: calendar months; ``None`` if that is not known.
     :param enforced: whether older events are hidden already; ``None`` if that is not known.
@@ -125,7 +125,7 @@ class Retention:
         return f"Events up to {_text(self.floor)} UTC are hidden by PostHog and were not looked at."
 
     def as_json(self) -> dict[str, Any]:
-        """Return what the project tells, and the floor as ISO text in UTC, for XComs and certificates."""
+        """Return the project's settings, and the floor as ISO text in UTC, for XComs and certificates."""
         return {
             "event_retention_months": self.months,
             "events_retention_enforced": self.enforced,
@@ -134,7 +134,7 @@ class Retention:
 
 
 def look(project_id: int) -> Steps[Retention]:
-    """Ask for the project, once. Needs the scope ``project:read``; without it nothing is known.
+    """Read the project's retention. Needs the scope ``project:read``; without it nothing is known.
 
     :param project_id: the project's number.
     """
@@ -149,7 +149,7 @@ def look(project_id: int) -> Steps[Retention]:
 
 
 def look_if_possible(project_id: int | None) -> Steps[Retention]:
-    """Ask as :func:`look`, for work that goes on whatever comes of it.
+    """Read the retention as :func:`look` does, but never fail.
 
     :param project_id: the project's number, if there is one.
     """
@@ -160,7 +160,7 @@ def look_if_possible(project_id: int | None) -> Steps[Retention]:
 
 
 def retention_of(project: Mapping[str, Any], at: datetime | None = None) -> Retention:
-    """Read what a project tells. Older servers have no such fields, and what is no sense is taken for nothing.
+    """Read a project's settings. Older servers have no such fields, and invalid ones count as missing.
 
     :param project: the project.
     :param at: the server's time; ``None`` for this machine's.
@@ -180,7 +180,7 @@ def check(
 
     :param start: the first moment, aware.
     :param end: the first moment after it; ``None`` for now.
-    :param retention: what the project tells.
+    :param retention: the project's retention.
     :param on_retention: ``fail``, ``warn`` or ``ignore``.
     """
     return decide(start, end, retention.floor, retention, on_retention)
@@ -194,7 +194,7 @@ def decide(
     :param start: the first moment, aware.
     :param end: the first moment after it; ``None`` for now.
     :param floor: the floor.
-    :param retention: what the project tells.
+    :param retention: the project's retention.
     :param on_retention: ``fail``, ``warn`` or ``ignore``.
     """
     if on_retention == "ignore" or floor is None or start > floor + NEAR:
@@ -229,7 +229,7 @@ def decide(
 def check_open(retention: Retention, on_retention: str = "fail") -> str | None:
     """Return a warning about a read of events whose interval is not known, where old ones are hidden.
 
-    :param retention: what the project tells.
+    :param retention: the project's retention.
     :param on_retention: ``fail``, ``warn`` or ``ignore``.
     """
     if on_retention == "ignore" or not retention.enforced or retention.floor is None:
@@ -253,7 +253,7 @@ def check_choice(on_retention: object) -> str:
 
 
 def expiring(*, project_id: int, before: str, within: float) -> Steps[Finding]:
-    """Look whether the events that happened before a moment will be hidden soon; a check of a sensor.
+    """Check whether the events that happened before a moment will be hidden soon; a check of a sensor.
 
     :param project_id: the project's number.
     :param before: the moment, ISO text in UTC.
@@ -276,7 +276,7 @@ def expiring(*, project_id: int, before: str, within: float) -> Steps[Finding]:
 
 
 def _known(project_id: int) -> Steps[Retention]:
-    """Ask for the project, and let a refusal be one: there is nothing else to wait for."""
+    """Read the project, and fail on a refusal: there is nothing else to wait for."""
     project = yield timed(projects.retrieve(project_id))
     return retention_of(project.value, project.at)
 
@@ -295,7 +295,7 @@ def months_later(local: datetime, months: int) -> datetime:
         raise ValueError("no such year")
     day = min(local.day, calendar.monthrange(year, month)[1])
     both = [local.replace(year=year, month=month, day=day, fold=fold) for fold in (0, 1)]
-    return max(each.astimezone(timezone.utc) for each in both)
+    return max(moment.astimezone(timezone.utc) for moment in both)
 
 
 def _months(value: object) -> int | None:

@@ -1,4 +1,4 @@
-"""Keeps one task from taking what PostHog hides for what there is."""
+"""Keep a task from mistaking hidden events for missing ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_posthog.results.retention import (
 
 
 class RetentionGuard:
-    """Checks what a task reads of events. PostHog is asked once, and only if events are read; each thing is said once.
+    """Checks a task's reads of events. PostHog is asked once, and only if events are read; each warning is logged once.
 
     :param on_retention: ``fail``, ``warn`` or ``ignore``, which asks for nothing.
     :param ask: asks PostHog.
@@ -82,7 +82,7 @@ class RetentionGuard:
             self.check(start, retention.moment_of(read.before))
 
     def _known_retention(self) -> Retention | None:
-        """Return what the project tells; ``None`` if it does not matter, or cannot be known."""
+        """Return the project's retention; ``None`` if it does not matter, or is not known."""
         if self.on_retention == "ignore":
             return None
         if self._retention is None:

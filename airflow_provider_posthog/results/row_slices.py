@@ -1,4 +1,4 @@
-"""The rows of a query's answer, slice by slice while it arrives, so that nobody holds the whole of its text."""
+"""Parse the rows of a query's answer slice by slice as it arrives, so that its whole text is never in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_posthog.exceptions import PostHogTransportError
 SLICE = 320 * 1024
 #: What stands between rows, as JSON is written.
 _MARKS = (b"],[", b"], [")
-#: So many ends of rows are tried before the text is looked through for them.
+#: How many possible row ends are tried before the text is scanned for them.
 _TRIES = 4
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}:,]|[^\s"\[\]{}:,]+')
 _BETWEEN_ROWS = re.compile(rb"\]\s?,\s?\[")
@@ -26,7 +26,7 @@ _NESTING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL
 
 
 class RowSlices:
-    """Takes the text of an answer, and gives its rows.
+    """Takes the text of an answer, and yields its rows.
 
     Iterate over it; when it has ended, :attr:`answer` holds the rest of the answer.
 
@@ -72,7 +72,7 @@ class RowSlices:
             while len(self._buffer) >= self._wanted:
                 with self._turn:
                     rows = self._cut()
-                # What is not a whole row yet is not looked at again for each piece that comes.
+                # An incomplete row is not parsed again for each piece that arrives.
                 self._wanted = self._size if rows else 2 * len(self._buffer)
                 if rows:
                     yield rows

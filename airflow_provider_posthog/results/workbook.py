@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-#: What a sheet can hold at the most.
+#: The limits of a sheet.
 MAX_ROWS, MAX_COLUMNS, MAX_TEXT = 1_048_576, 16_384, 32_767
 #: Excel's numbers are floats: larger integers lose digits.
 _EXACT = 2**53
@@ -93,5 +93,5 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - JSON
     text = value if isinstance(value, str) else json.dumps(value)
     if len(text) > MAX_TEXT:
         raise ValueError(f"A cell holds {MAX_TEXT:,} characters.")
-    shown = escape(_UNFIT.sub(lambda found: f"_x{ord(found[0]):04X}_", text))
+    shown = escape(_UNFIT.sub(lambda match: f"_x{ord(match[0]):04X}_", text))
     return f'<c t="inlineStr"><is><t xml:space="preserve">{shown}</t></is></c>'

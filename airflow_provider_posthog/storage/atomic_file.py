@@ -1,4 +1,4 @@
-"""A file that appears under its name only when it is whole, in any file system that fsspec knows."""
+"""Write files atomically: a file appears under its name only when it is whole, in any fsspec file system."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Compression = Literal["gzip"]
 #: From this many bytes a checksum is computed in a thread of its own: it costs more than receiving and writing them.
 _BESIDE = 256 * 1024
 
-#: How often a folder is made that other tasks remove at the same time; each time it is lost by some microseconds.
+#: How often to make a folder that other tasks remove at the same time; each race is a matter of microseconds.
 TRIES = 20
 
 #: File systems without folders; asking them for one may even create a bucket.
@@ -26,7 +26,7 @@ _FLAT = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "wasb
 
 
 class FileSystem(Protocol):
-    """The little of fsspec's ``AbstractFileSystem`` that is used here."""
+    """The part of fsspec's ``AbstractFileSystem`` that is used here."""
 
     protocol: str | tuple[str, ...]
 
@@ -34,16 +34,16 @@ class FileSystem(Protocol):
         """Open a file."""
 
     def exists(self, path: str) -> bool:
-        """Tell whether there is such a file."""
+        """Return whether there is such a file."""
 
     def size(self, path: str) -> int | None:
         """Return its size in bytes."""
 
     def isdir(self, path: str) -> bool:
-        """Tell whether there is such a folder."""
+        """Return whether there is such a folder."""
 
     def isfile(self, path: str) -> bool:
-        """Tell whether there is such a file, and no folder."""
+        """Return whether there is such a file, and no folder."""
 
     def mv(self, path1: str, path2: str) -> None:
         """Move it."""
@@ -58,7 +58,7 @@ class FileSystem(Protocol):
         """Make a folder."""
 
     def invalidate_cache(self, path: str | None = None) -> None:
-        """Forget what was listed."""
+        """Drop cached listings."""
 
 
 class AtomicFile:
@@ -68,7 +68,7 @@ class AtomicFile:
 
     :param fs: the file system.
     :param path: the final path, as the file system spells it.
-    :param token: tells this task's part file from another's.
+    :param token: distinguishes this task's part file from another's.
     :param compression: ``gzip``, or ``None``.
     :param watch: is shown each chunk before compression.
     :param reset: is called when the file starts again.
@@ -88,7 +88,7 @@ class AtomicFile:
         self._path = path
         folder, slash, name = path.rpartition("/")
         self._folder = folder
-        # File systems take names of 255 bytes; the token alone tells the part files of a folder apart.
+        # File systems take names of 255 bytes; the token alone distinguishes the part files of a folder.
         self.part = f"{folder}{slash}.{_cut(name, 200)}.{token}.part"
         self._flat = is_flat(fs)
         self._compression = compression
@@ -131,7 +131,7 @@ class AtomicFile:
         self._file.write(chunk)
 
     def restart(self) -> None:
-        """Forget all bytes and start again."""
+        """Discard all bytes and start again."""
         self._close()
         self._reset()
         self._open()
@@ -148,11 +148,11 @@ class AtomicFile:
             raise OSError(f"wrote {self.size:,} bytes to {self.part}, but the file system holds {landed}")
 
     def commit(self) -> None:
-        """Move the finished file to its final name, in place of what may stand there."""
+        """Move the finished file to its final name, replacing an existing file."""
         move(self._fs, self.part, self._path)
 
     def same_as_there(self) -> bool:
-        """Tell whether the finished file's bytes already stand under the final name."""
+        """Return whether the finished file's bytes already stand under the final name."""
         if self._fs.size(self._path) != self.size:
             return False
         digest = hashlib.sha256()
@@ -205,14 +205,14 @@ class Digest:
         return len(chunk)
 
     def flush(self) -> None:
-        """Leave flushing to the file system, which sends parts of a size it likes."""
+        """Do nothing: the file system decides when to send parts."""
 
     def close(self) -> None:
         """Close the file, which ends an upload."""
         try:
             self._file.close()
         except BaseException:
-            # The parts of an upload that was begun are kept, unseen and paid for, until somebody gives it up.
+            # The parts of an unfinished upload stay, invisible and paid for, until it is aborted.
             with suppress(Exception):
                 self._file.discard()
             raise
@@ -233,7 +233,7 @@ class _Checksum:
 
     def update(self, chunk: bytes) -> None:
         self._settle()
-        # Only bytes stay what they are once the caller goes on; a view of a buffer may be written to.
+        # Only bytes are immutable; the caller may overwrite the buffer behind a view.
         if len(chunk) < _BESIDE or not isinstance(chunk, bytes):
             self._sha256.update(chunk)
             return
@@ -257,7 +257,7 @@ class _Checksum:
 
 
 def is_flat(fs: FileSystem) -> bool:
-    """Tell whether a file system is one without folders, such as S3.
+    """Return whether a file system is one without folders, such as S3.
 
     :param fs: the file system.
     """
@@ -283,7 +283,7 @@ def make_folder(fs: FileSystem, path: str) -> None:
 
 
 def move(fs: FileSystem, source: str, target: str) -> None:
-    """Give a whole file another name, in place of what may stand there.
+    """Rename a whole file, replacing an existing one.
 
     :param fs: the file system.
     :param source: where it is.

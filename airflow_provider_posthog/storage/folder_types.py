@@ -52,11 +52,13 @@ class FolderTypes:
         :param interval: the interval that is about to be written; what its own files were like is of no account.
         :param policy: ``fail`` or ``allow``.
         """
-        others = [one for one in manifests.written(fs, root, interval.name) if one.stem != interval.stem]
+        others = [known for known in manifests.written(fs, root, interval.name) if known.stem != interval.stem]
         last = _last(fs, root, others)
         if last is None:
             return cls(policy=policy)
-        before = _last(fs, root, [one for one in others if one.end <= interval.start and one != last[0]]) or last
+        before = (
+            _last(fs, root, [known for known in others if known.end <= interval.start and known != last[0]]) or last
+        )
         columns = frozenset(name for name, _ in last[1]["schema"])
         return cls({**_types(before[1]), **_types(last[1])}, str(last[0]), columns, policy)
 

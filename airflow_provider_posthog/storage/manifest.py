@@ -266,7 +266,8 @@ def _listed(fs: Any, folder: str, name: str) -> Sequence[Interval]:  # noqa: ANN
     names = (path.rpartition("/")[2] for path in listed)
     intervals = (Interval.of_stem(name.removesuffix(".json")) for name in names if name.endswith(".json"))
     return sorted(
-        (one for one in intervals if one is not None and one.name == name), key=lambda one: (one.start, one.end)
+        (one for one in intervals if one is not None and one.name == name),
+        key=lambda interval: (interval.start, interval.end),
     )
 
 
@@ -277,7 +278,7 @@ def rows_before(fs: Any, root: str, interval: Interval) -> int | None:  # noqa: 
     :param root: the folder of the files.
     :param interval: the interval, or a snapshot.
     """
-    earlier = [one for one in written(fs, root, interval.name) if one.start < interval.start]
+    earlier = [known for known in written(fs, root, interval.name) if known.start < interval.start]
     manifest = read(fs, root, earlier[-1]) if earlier else None
     rows = (manifest or {}).get("rows")
     return rows if isinstance(rows, int) else None
@@ -300,4 +301,4 @@ def within(intervals: Sequence[Interval], before: Interval, length: timedelta) -
     :param length: how far to look back.
     """
     first = before.start - length
-    return [one for one in intervals if not one.is_snapshot and first < one.end <= before.start]
+    return [known for known in intervals if not known.is_snapshot and first < known.end <= before.start]

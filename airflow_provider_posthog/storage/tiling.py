@@ -57,23 +57,23 @@ def summary(fs: Any, root: str, whole: Interval) -> Summary:  # noqa: ANN401 - a
         if not one.is_snapshot and one.start < whole.end and one.end > whole.start
     ]
     check_tiling(inside, whole)
-    contents = [_manifest(fs, root, one) for one in inside]
-    kinds = {_kind(each) for each in contents}
+    contents = [_manifest(fs, root, interval) for interval in inside]
+    kinds = {_kind(manifest) for manifest in contents}
     if len(kinds) > 1:
         raise PostHogSettingsError(
             "path",
             f"its intervals of {whole.name} are of {len(kinds)} projects, or kinds of rows.",
             "Write each into a folder, or by a name, of its own.",
         )
-    rows: list[int | None] = [each.get("rows") for each in contents]
+    rows: list[int | None] = [manifest.get("rows") for manifest in contents]
     known = [number for number in rows if number is not None]
-    left_out = [int(each["left_out"]) for each in contents if each.get("left_out") is not None]
+    left_out = [int(manifest["left_out"]) for manifest in contents if manifest.get("left_out") is not None]
     held = Summary(
         intervals=len(contents),
-        files=sum(len(each["files"]) for each in contents),
+        files=sum(len(manifest["files"]) for manifest in contents),
         rows=sum(known) if len(known) == len(rows) else None,
-        bytes=sum(int(each.get("bytes") or 0) for each in contents),
-        duplicates=sum(int(each.get("duplicates") or 0) for each in contents),
+        bytes=sum(int(manifest.get("bytes") or 0) for manifest in contents),
+        duplicates=sum(int(manifest.get("duplicates") or 0) for manifest in contents),
         left_out=sum(left_out) if left_out else None,
         manifest=f"{manifests.RANGES}/{whole.stem}.json",
     )
@@ -102,13 +102,13 @@ def _publish(
             {**one.as_json(), "manifest": f"{manifests.FOLDER}/{one.stem}.json", "rows": each.get("rows")}
             for one, each in zip(inside, contents, strict=True)
         ],
-        "files": [file for each in contents for file in each["files"]],
+        "files": [file for manifest in contents for file in manifest["files"]],
     }
     with AtomicFile(fs, path, token=uuid.uuid4().hex[:8]) as atomic:
         atomic.write(json.dumps(payload, indent=1).encode() + b"\n")
         atomic.finish()
         atomic.commit()
-    if [_manifest(fs, root, one) for one in inside] != list(contents):
+    if [_manifest(fs, root, interval) for interval in inside] != list(contents):
         with suppress(FileNotFoundError):
             fs.rm_file(path)
         raise PostHogError(f"An interval of {whole} was written again meanwhile. Let the task retry.")
@@ -141,7 +141,7 @@ def _kind(manifest: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what tells rows of one kind; how far back they were looked for is no matter."""
     source = manifest.get("source") or {}
     return tuple(
-        str(each) for each in (*map(manifest.get, ("project_id", "host")), *map(source.get, ("table", "time")))
+        str(value) for value in (*map(manifest.get, ("project_id", "host")), *map(source.get, ("table", "time")))
     )
 
 

@@ -41,8 +41,8 @@ _BODY = """\
 - Deleted there: {{ count(resolved.persons, 'person') }}, {{ count(resolved.events, 'event') }},\
  {{ count(resolved.recordings, 'recording') }}
 - Their distinct ids: {{ resolved.distinct_ids }}{% if resolved.others %}, of which {{ resolved.others }}\
- {{ 'was' if resolved.others == 1 else 'were' }} not asked for, and {{ 'belongs' if resolved.others == 1 else 'belong' }}\
- to the same persons{% endif %}
+ {{ 'was' if resolved.others == 1 else 'were' }} not asked for, and\
+ {{ 'belongs' if resolved.others == 1 else 'belong' }} to the same persons{% endif %}
 
 - Identifiers that lead to nobody: {{ resolved.not_found.count }}\
 {% if resolved.not_found.places %} ({{ resolved.not_found.places[:10] | join(', ') }}){% endif %}

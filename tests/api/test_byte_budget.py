@@ -296,7 +296,13 @@ def test_nothing_is_sent_that_posthog_would_refuse(sender: Sender, server: Scrip
             sender.send(settings, QUERY, policy=policy)
         assert caught.value.code == "own_budget"
         assert 60 <= (caught.value.retry_after or 0) <= HOUR
-        for said in ("-1.00 GB are left", "reads 3.00 GB", "nothing was sent", "max_rate_limit_wait", "docs/limits.md"):
+        for said in (
+            "-1.00 GB are left",
+            "read 3.00 GB each",
+            "nothing was sent",
+            "max_rate_limit_wait",
+            "docs/limits.md",
+        ):
             assert said in str(caught.value)
         assert "..." not in str(caught.value), "cut short"
     assert sender.send(settings, GET) == {}, "only queries draw on it"
@@ -328,7 +334,7 @@ def test_a_429_of_the_budget_without_time_says_which_one_how_much_and_what_to_do
     with pytest.raises(PostHogRateLimitError) as caught:
         sender.send(settings, QUERY, QUERY)
     assert (caught.value.code, caught.value.retry_after) == (EXCEEDED, 1800)
-    for said in ("bytes that ClickHouse reads", "reads 3.00 GB of late", "1,800 s", "timestamp", "docs/limits.md"):
+    for said in ("bytes that ClickHouse reads", "read 3.00 GB each", "1,800 s", "timestamp", "docs/limits.md"):
         assert said in str(caught.value)
     with pytest.raises(PostHogRateLimitError) as again:
         sender.send(settings, QUERY)

@@ -60,7 +60,7 @@ def test_digits_that_are_no_number_of_an_insight_are_a_short_id(server: Scripted
 def test_one_that_is_not_there(server: ScriptedServer, make: Any) -> None:
     for insight, script in ((7, [error(404), _page()]), ("abCD1234", [_page({"id": 6, "short_id": "other"})])):
         server.script(*script)
-        with pytest.raises(PostHogSettingsError, match="has no insight"):
+        with pytest.raises(PostHogSettingsError, match="has no such insight"):
             _run(make(insight), server)
 
 

@@ -378,7 +378,7 @@ def test_queries(rows: EmulatorProcess, settings: ClientSettings) -> None:
     with pytest.raises(PostHogValidationError, match="nope"):
         read(settings, sources.hogql("SELECT nope FROM events", key="nope"), FIRST, LAST)
     days = "SELECT uuid AS id, toDate(timestamp) AS day FROM events"
-    with pytest.raises(PostHogSettingsError, match="day is not a time"):
+    with pytest.raises(PostHogSettingsError, match="day, which is not a time"):
         read(settings, sources.hogql(days, key="id", time_column="day"), FIRST, LAST)
 
 

@@ -33,7 +33,7 @@ from tests.load.databases import (
 def test_a_text_is_not_put_where_sqlite_makes_a_number_of_it(sqlite: SQLite, sql_type: str) -> None:
     """'007' would be 7."""
     sqlite.run(f"CREATE TABLE events (uuid text, event {sql_type}, created_at timestamp, properties text)")
-    with pytest.raises(PostHogSettingsError, match="'event' comes as string"):
+    with pytest.raises(PostHogSettingsError, match="'event' as string"):
         sqlite.load(merging(), events(1, event="007"))
 
 
@@ -51,7 +51,7 @@ def test_decimals_that_sqlite_would_round_are_refused(sqlite: SQLite, precision:
     value = pa.array([Decimal(f"0.{digits}")], pa.decimal128(precision, precision))
     table = pa.table({"id": ["a"], "d": value})
     if refused:
-        with pytest.raises(PostHogSettingsError, match="'d' comes as decimal"):
+        with pytest.raises(PostHogSettingsError, match="'d' as decimal"):
             sqlite.load(merging("t", ("id",)), table)
         return
     sqlite.load(merging("t", ("id",)), table)

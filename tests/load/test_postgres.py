@@ -92,7 +92,7 @@ def test_columns_that_cut_or_round_whatever_is_done_are_refused(postgres: Postgr
         f"CREATE TABLE events (uuid text, event {sql_type}, created_at timestamptz, properties text)",
     )
     value = pa.array([1], pa.decimal128(20, 9)) if sql_type == "smaller" else pa.array(["x" * 70])
-    with pytest.raises(PostHogSettingsError, match="'event' comes as"):
+    with pytest.raises(PostHogSettingsError, match="'event' as"):
         postgres.load(replacing(), events(1).set_column(1, "event", value))
 
 

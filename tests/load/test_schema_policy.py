@@ -180,7 +180,7 @@ def test_a_type_becomes_wider_without_a_change_of_values(request: pytest.Fixture
 
 def test_a_text_in_a_column_of_numbers_widens_nothing(each: Database) -> None:
     each.load(target(), numbers(2))
-    with pytest.raises(PostHogSettingsError, match="'n' comes as string"):
+    with pytest.raises(PostHogSettingsError, match="'n' as string"):
         each.load(target(schema_policy="evolve"), pa.table({"id": ["1"], "n": ["x"]}))
 
 

@@ -197,7 +197,7 @@ def test_identifiers_come_from_a_file(lab: Lab) -> None:
         ("a.csv", "email\n", "no identifier"),
         ("a.jsonl", "{}\n", "line 1"),
         ("a.jsonl", "[1]\n", "line 1"),
-        ("a.csv", "uuid\nnot-one\n", "line 2 is not a UUID"),
+        ("a.csv", "uuid\nnot-one\n", "line 2 that is not a UUID"),
         ("a.csv", 'email\na@b.c\n\n"x@y.z\n', "quote in line 4"),
         ("a.csv", 'email\n"x"@y.z\n', "quote in line 2"),
         ("a.csv", b"email\na@b.c\n\xff\n", "UTF-8 text in line 3"),
@@ -208,7 +208,7 @@ def test_identifiers_come_from_a_file(lab: Lab) -> None:
         ("a.csv", "email\na@b.c\n".encode("utf-16"), "UTF-16"),
         ("a.csv", "email\na@b.c\n".encode("utf-16-le"), "UTF-16"),
         ("a.csv", "sep=;\nemail;x\na@b.c;\n", "sep="),
-        ("a.jsonl", '{"distinct_id": "\\ud800"}\n', "line 1 holds half a character"),
+        ("a.jsonl", '{"distinct_id": "\\ud800"}\n', "line 1 with a lone surrogate"),
         ("a.csv", None, "no file"),
     ],
 )

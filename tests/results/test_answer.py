@@ -122,11 +122,11 @@ def test_a_whole_answer_is_what_it_is() -> None:
         ({"error": "Memory limit"}, PostHogJobFailed, "Memory limit"),
         ({"query_status": {"error": True, "error_message": "Unknown table"}}, PostHogJobFailed, "Unknown table"),
         ({"is_cached": True}, PostHogJobFailed, "cache"),
-        ({"results": None}, PostHogTransportError, "no results"),
-        ({"results": {}}, PostHogTransportError, "no list of rows"),
-        ({"results": "rows"}, PostHogTransportError, "no list of rows"),
-        ({"results": [[1], {"n": 2}]}, PostHogTransportError, "no list of rows"),
-        ({"results": [[1], None]}, PostHogTransportError, "no list of rows"),
+        ({"results": None}, PostHogTransportError, "no .results."),
+        ({"results": {}}, PostHogTransportError, "not a list of rows"),
+        ({"results": "rows"}, PostHogTransportError, "not a list of rows"),
+        ({"results": [[1], {"n": 2}]}, PostHogTransportError, "not a list of rows"),
+        ({"results": [[1], None]}, PostHogTransportError, "not a list of rows"),
         ({"results": [[1], [2, 3]]}, PostHogTransportError, "other lengths"),
         ({"columns": ["a", "b"]}, PostHogTransportError, "other lengths"),
         ({"columns": "n"}, PostHogTransportError, "columns"),
@@ -141,7 +141,7 @@ def test_what_proves_nothing_is_an_error(change: dict[str, Any], kind: type[Exce
 
 @pytest.mark.parametrize("answer", [None, 5, "rows", [], [[1]], {}, {"columns": ["n"]}])
 def test_what_is_no_answer_is_an_error(answer: Any) -> None:
-    with pytest.raises(PostHogTransportError, match="no results"):
+    with pytest.raises(PostHogTransportError, match=r"no .results."):
         read(answer, LONE)
 
 

@@ -67,7 +67,7 @@ def test_fields_of_any_kind_are_read_or_taken_for_nothing(months: Any, enforced:
 
 
 def test_a_server_without_the_fields_says_so() -> None:
-    assert "does not tell" in told().unknown
+    assert "does not say" in told().unknown
     assert "cannot be read" in told(months="soon", enforced=True).unknown
 
 

@@ -72,7 +72,7 @@ def test_a_server_that_does_not_tell_fails_it(
     connected: EmulatorProcess, mode: str, first_poke: SimpleNamespace
 ) -> None:
     connected.settings(generation="B")
-    with pytest.raises(PostHogJobFailed, match="does not tell how long"):
+    with pytest.raises(PostHogJobFailed, match="does not say how long"):
         see_through(sensor, mode, first_poke)
 
 

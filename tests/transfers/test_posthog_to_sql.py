@@ -282,7 +282,7 @@ def test_a_table_that_does_not_fit_is_refused_before_rows_are_read(connection: E
     load()
     before = len(connection.calls("/query/"))
     lake.run("ALTER TABLE events ALTER COLUMN properties TYPE BIGINT USING 1")
-    with pytest.raises(PostHogSettingsError, match="'properties' comes as string, but the table has it as BIGINT"):
+    with pytest.raises(PostHogSettingsError, match="'properties' as string, but the table has it as BIGINT"):
         load()
     assert len(connection.calls("/query/")) - before <= 2
 

@@ -61,13 +61,13 @@ class Ingestion:
         """Make one row of rows of the same key, as ReplacingMergeTree does: the newest stays."""
         repeated, self._repeated = self._repeated, {}
         for start in range(0, len(rows := [*repeated.values()]), 1000):
-            some = rows[start : start + 1000]
-            conditions = listed([_condition_key(row) for row in some])
+            batch = rows[start : start + 1000]
+            conditions = listed([_condition_key(row) for row in batch])
             self._core.warehouse.delete_events(
                 "concat(toString(uuid), ' ', toString(toDate(timestamp)), ' ', event, ' ', distinct_id) IN "
                 + conditions
             )
-            self._core.warehouse.insert_events(some)
+            self._core.warehouse.insert_events(batch)
 
     def _owners(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Person]:
         """Find or make the persons of events, and change them in the order of the events."""
@@ -136,7 +136,7 @@ class Ingestion:
 
 
 def _change(person: Person, properties: Mapping[str, Any]) -> bool:
-    """Change a person's properties as an event says; tell whether it says anything."""
+    """Change a person's properties as an event says; return whether it changes any."""
     once, now, gone = (properties.get(name) for name in ("$set_once", "$set", "$unset"))
     if not once and not now and not gone:
         return False

@@ -38,7 +38,7 @@ class Intake:
         self._attempts: Counter[str] = Counter()
 
     def judge(self, event: Mapping[str, Any], *, historical: bool, burst: Counter[str]) -> Result:
-        """Say what becomes of an event of capture V1.
+        """Return the verdict on an event of capture V1.
 
         :param event: as sent.
         :param historical: whether the batch is a migration.

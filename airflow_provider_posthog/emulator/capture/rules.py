@@ -52,7 +52,7 @@ def moment(text: object) -> datetime | None:
 
 
 def fault_of(event: Mapping[str, Any]) -> str | None:
-    """Return PostHog's word for what is wrong with an event, or None.
+    """Return PostHog's word for the fault of an event, or None.
 
     :param event: as sent to capture V1.
     """
@@ -80,7 +80,7 @@ def fault_of(event: Mapping[str, Any]) -> str | None:
 
 
 def uuid_fault(event: object) -> str | None:
-    """Return PostHog's word for what is wrong with an event's uuid, or None.
+    """Return PostHog's word for the fault of an event's uuid, or None.
 
     :param event: as sent.
     """

@@ -1,1 +1,1 @@
-"""``/__emulator__/``: what tests set and look at."""
+"""``/__emulator__/``: what tests set and inspect."""

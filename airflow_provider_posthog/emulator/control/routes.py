@@ -1,4 +1,4 @@
-"""``/__emulator__/``: what no PostHog has. Tests set switches, order failures and look at what was called."""
+"""``/__emulator__/``: the control interface, which PostHog lacks. Tests set switches, order failures and read calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_posthog.emulator.jobs.exports import Script
 from airflow_provider_posthog.emulator.settings import OUTCOMES, SettingError
 
 PREFIX = "/__emulator__"
-# another organization's: it is there, but nobody of this one may look at it
+# another organization's: it exists, but no user of this one may see it
 FOREIGN_PROJECT = 2
 
 
@@ -128,7 +128,7 @@ async def revoke_key(request: Request) -> Answer:
 
 
 async def script_exports(request: Request) -> Answer:
-    """Say what becomes of the next exports.
+    """Set the outcome of the next exports.
 
     :param request: ``outcome``, ``count``, ``export_seconds``, ``exception_text`` and ``content`` in its body.
     """

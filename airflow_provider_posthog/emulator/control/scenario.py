@@ -113,7 +113,7 @@ def _orders(
 
 
 def read_scenario(path: Path) -> Scenario:
-    """Read a scenario and check its shape; what is in its orders is checked when they are made.
+    """Read a scenario and check its shape; its orders are checked when they are made.
 
     :param path: of the YAML file.
     :raises ScenarioError: for a file that cannot be read, no YAML, an unknown key or a value of the wrong shape.

@@ -1,4 +1,4 @@
-"""``system.information_schema``: what HogQL tells of its own tables."""
+"""``system.information_schema``: HogQL's description of its tables."""
 
 from __future__ import annotations
 

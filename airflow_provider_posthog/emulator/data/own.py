@@ -178,6 +178,6 @@ def _people(cohort: Cohort) -> str:
 
 
 def _kind(kind: str) -> str:
-    """Tell the kind of a ClickHouse type, as HogQL needs it."""
+    """Return the kind of a ClickHouse type, as HogQL needs it."""
     inner = re.sub(r"^(?:Nullable|LowCardinality)\((.*)\)$", r"\1", re.sub(r"^LowCardinality\((.*)\)$", r"\1", kind))
     return next((known for start, known in _KINDS.items() if inner.startswith(start)), "other")

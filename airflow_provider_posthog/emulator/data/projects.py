@@ -1,4 +1,4 @@
-"""A project of the server and what PostHog tells about it and its users."""
+"""A project of the server, and PostHog's facts about it and its users."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _run(sql: str, output: str = "TabSeparated") -> bytes:
 
 
 def _measured(sql: str, output: str) -> tuple[bytes, int]:
-    """Run ClickHouse SQL as :func:`_run` does; tell, too, how many uncompressed bytes it read from its tables."""
+    """Run ClickHouse SQL as :func:`_run` does; also return how many uncompressed bytes it read from its tables."""
     global _engine
     from chdb import session
 

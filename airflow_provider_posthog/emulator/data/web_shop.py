@@ -64,7 +64,7 @@ _VISIT = "(p, intDiv(at, 86400000000))"
 
 
 def default_start(days: int) -> datetime:
-    """Tell the first day with data if none is asked for, so that the data ends yesterday at midnight UTC.
+    """Return the default first day with data, so that the data ends yesterday at midnight UTC.
 
     :param days: days of data
     """
@@ -73,7 +73,7 @@ def default_start(days: int) -> datetime:
 
 
 def person_count(events: int) -> int:
-    """Tell how many persons stand behind a number of events.
+    """Return how many persons a number of events has.
 
     :param events: events of the project
     """
@@ -192,7 +192,7 @@ class _Maker:
     # -- events --------------------------------------------------------------------------------------------------
 
     def events(self) -> str:
-        """Write the events; every tenth comes from somebody without a person."""
+        """Write the events; every tenth has no person."""
         chain = 'concat(\'a.nav-link:attr__href="\', page, \'"href="\', page, \'"nth-child="1"text="Go on"\')'
         return f"""
             INSERT INTO {self.database}.events (uuid, event, properties, timestamp, distinct_id, elements_chain,

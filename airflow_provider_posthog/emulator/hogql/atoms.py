@@ -307,7 +307,7 @@ class AtomParser(CallParser, ABC):
         return Sequence("tuple", items) if is_tuple else items[0]
 
     def is_query(self) -> bool:
-        """Tell whether a query begins here, perhaps in parentheses."""
+        """Return whether a query begins here, perhaps in parentheses."""
         count = 0
         while self.ahead(count).text == "(" and self.ahead(count).kind == "op":
             count += 1

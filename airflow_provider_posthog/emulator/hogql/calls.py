@@ -50,7 +50,7 @@ class CallParser(Words, ABC):
 
     @abstractmethod
     def is_query(self) -> bool:
-        """Tell whether a query begins here, perhaps in parentheses."""
+        """Return whether a query begins here, perhaps in parentheses."""
 
     def expressions(self) -> list[Node]:
         """Read expressions with commas between, and perhaps after them."""

@@ -147,7 +147,7 @@ class ClickHousePrinter(Printer):
     # -- fields --------------------------------------------------------------------------------------------------
 
     def field(self, node: Field) -> str:
-        """Write what a field stands for."""
+        """Write the expression of a field."""
         ref = node.ref
         if ref is None:
             return self.name(node.chain[-1])

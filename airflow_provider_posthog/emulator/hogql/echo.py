@@ -28,11 +28,11 @@ class EchoPrinter(Printer):
         return self.call_text(node.name, node, [self.print(argument) for argument in node.args])
 
     def comparison(self, node: Compare, text: str, left: str, right: str) -> str:
-        """Write a comparison as it is: HogQL says nothing of NULL."""
+        """Write a comparison unchanged: HogQL does not mention NULL."""
         return text
 
     def between(self, node: Between, text: str) -> str:
-        """Write BETWEEN as it is."""
+        """Write BETWEEN unchanged."""
         return text
 
     def cast(self, node: Cast) -> str:
@@ -68,7 +68,7 @@ class EchoPrinter(Printer):
         return text + alias + self.sample(join) + self.constraint(join)
 
     def column_name(self, column: Node) -> str:
-        """Tell the name a column has in an answer: its alias, or its text.
+        """Return the name of a column in an answer: its alias, or its text.
 
         :param column: an expression of a SELECT's list, resolved
         """

@@ -41,7 +41,7 @@ _SAME = words(
 
 
 def kind_of(node: Node) -> Column:
-    """Tell the kind of an expression.
+    """Return the kind of an expression.
 
     :param node: the expression, resolved
     """

@@ -65,7 +65,7 @@ def walk(node: object) -> Iterator[object]:
 
 
 def has_offset(tree: Node) -> bool:
-    """Tell whether an OFFSET stands anywhere in a query.
+    """Return whether an OFFSET stands anywhere in a query.
 
     :param tree: the query
     """

@@ -136,7 +136,7 @@ class Resolver:
         return self._outputs(node)
 
     def _outputs(self, node: Select) -> dict[str, Column]:
-        """Name the columns: of equal names that nobody wrote the last one counts, but an alias comes first."""
+        """Name the columns: of equal implicit names the last one counts, but an alias comes first."""
         outputs: dict[str, Column] = {}
         written: set[str] = set()
         for column in node.columns:
@@ -337,7 +337,7 @@ class Resolver:
 
 
 def output_name(column: Node) -> str:
-    """Tell the name of an output column, empty if it has none but its text.
+    """Return the name of an output column, empty if it has none but its text.
 
     :param column: an expression of a SELECT's list, resolved
     """

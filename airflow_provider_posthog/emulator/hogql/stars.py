@@ -1,4 +1,4 @@
-"""What ``*``, ``* EXCLUDE (...)`` and ``COLUMNS(...)`` stand for."""
+"""Expand ``*``, ``* EXCLUDE (...)`` and ``COLUMNS(...)`` to columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Source(Protocol):
 
 
 def expanded(item: Node, sources: Sequence[Source]) -> list[Node]:
-    """Give the columns that one of a SELECT's list stands for.
+    """Return the columns of an entry of a SELECT's list.
 
     :param item: the column
     :param sources: the tables of the SELECT

@@ -141,7 +141,7 @@ def _tables(tree: Node) -> Iterator[str]:
 
 
 def _limit(tree: Node, rules: Rules) -> int | None:
-    """Put PostHog's limits on the outermost SELECTs; tells the page size if the query said nothing."""
+    """Put PostHog's limits on the outermost SELECTs; return the page size if the query has none."""
     default, most = (MAX_ROWS, MAX_EXPORT_ROWS) if rules.export else (DEFAULT_ROWS, MAX_ROWS)
     if isinstance(tree, SelectSet):
         for member in tree.members:
@@ -177,7 +177,7 @@ def _cap(node: Node, default: int, most: int, *, newer: bool) -> None:
 
 
 def _whole(node: Node | None) -> int | None:
-    """Tell the whole number a LIMIT says, None if it is an expression."""
+    """Return the number of a LIMIT, None if it is an expression."""
     if isinstance(node, Constant) and isinstance(node.value, int) and not isinstance(node.value, bool):
         return node.value
     return None

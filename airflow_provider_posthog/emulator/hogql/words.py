@@ -65,7 +65,7 @@ class Words:
         return token
 
     def at(self, *texts: str) -> bool:
-        """Tell whether the coming words are these keywords or signs."""
+        """Return whether the coming words are these keywords or signs."""
         for count, text in enumerate(texts):
             token = self.ahead(count)
             if token.kind not in ("name", "op") or token.text.lower() != text:
@@ -123,7 +123,7 @@ class Words:
             return None
 
     def is_name(self, token: Token) -> bool:
-        """Tell whether a word can be a name; most keywords can.
+        """Return whether a word can be a name; most keywords can.
 
         :param token: the word
         """
@@ -133,7 +133,7 @@ class Words:
         return word not in _RESERVED and not (self.newer and word in _RESERVED_BY_NEWER)
 
     def is_keyword(self, token: Token, *, but: frozenset[str]) -> bool:
-        """Tell whether a word is a keyword.
+        """Return whether a word is a keyword.
 
         :param token: the word
         :param but: keywords that do not count
@@ -151,7 +151,7 @@ class Words:
         raise self.error()
 
     def ends_list(self) -> bool:
-        """Tell whether a list ends here, after a comma: the next clause begins, or what is around the list closes."""
+        """Return whether a list ends here, after a comma: the next clause begins, or what is around the list closes."""
         if self.token.kind == "end" or self.token.text in (")", "]", "}"):
             return True
         word, follows = self.token.text.lower(), self.ahead()

@@ -156,7 +156,7 @@ class Api:
         return dataclasses.replace(request, state=state)
 
     def _opens(self, route: Route, request: Request) -> bool:
-        """Tell whether an endpoint takes the secret keys of projects: each has to opt in, and old ones did not."""
+        """Return whether an endpoint takes the secret keys of projects: each has to opt in, and old ones did not."""
         needed = frozenset(route.needed(request))
         return self._state.settings.generation != "A" and bool(needed) and needed <= SECRET_SCOPES
 

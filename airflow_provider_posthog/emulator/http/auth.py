@@ -44,7 +44,7 @@ class User:
 
 @dataclass
 class ApiKey:
-    """A personal API key, or a project's secret key, which belongs to nobody.
+    """A personal API key, or a project's secret key, which has no user.
 
     :param value: the secret text, ``phx_...`` or ``phs_...``.
     :param user: its owner.
@@ -61,11 +61,11 @@ class ApiKey:
 
     @property
     def is_secret(self) -> bool:
-        """Tell whether it is a project's secret key."""
+        """Return whether it is a project's secret key."""
         return self.value.startswith(SECRET)
 
     def allows(self, scope: str) -> bool:
-        """Tell whether the key has a scope; writing includes reading.
+        """Return whether the key has a scope; writing includes reading.
 
         :param scope: such as ``export:read``.
         """
@@ -144,7 +144,7 @@ class Keyring:
         return key
 
     def revoke(self, value: str) -> bool:
-        """Delete a key, and tell whether there was one.
+        """Delete a key, and return whether there was one.
 
         :param value: its secret text.
         """
@@ -185,7 +185,7 @@ class Keyring:
 
 
 def unauthenticated(code: str, detail: str, status: int, headers: Mapping[str, str]) -> ApiError:
-    """Return the answer to a caller who is nobody.
+    """Return the answer to an unauthenticated caller.
 
     :param code: ``not_authenticated`` or ``authentication_failed``.
     :param detail: the sentence for people.

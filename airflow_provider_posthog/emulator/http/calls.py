@@ -1,4 +1,4 @@
-"""A log of the calls that were made, for tests to look at."""
+"""A log of the calls that were made, for tests to inspect."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class CallLog:
     calls: list[Call] = field(default_factory=list)
 
     def begin(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Call:
-        """Note a call that has just come in. No secret is kept.
+        """Record a call that has just come in. No secret is kept.
 
         :param method: in capitals.
         :param path: without the query.

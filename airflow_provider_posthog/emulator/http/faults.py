@@ -50,7 +50,7 @@ class Fault:
     hits: int = 0
 
     def fits(self, method: str, path: str) -> bool:
-        """Tell whether a request is one of those meant.
+        """Return whether a request is one of those meant.
 
         :param method: in capitals.
         :param path: without the query.
@@ -124,7 +124,7 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 def read_fault(wanted: Json) -> Fault:
-    """Make a fault of what a test has asked for.
+    """Make a fault from a test's order.
 
     :param wanted: the JSON of ``POST /__emulator__/faults``.
     :raises FaultError: for a part that does not exist or cannot be.

@@ -30,7 +30,7 @@ Work = Callable[[], Awaitable[Answer]]
 
 
 class _Gone(Exception):
-    """The connection was cut on purpose; there is nobody left to answer."""
+    """The connection was cut on purpose; there is no one left to answer."""
 
 
 @dataclass

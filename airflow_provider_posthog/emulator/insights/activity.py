@@ -65,7 +65,7 @@ class ActivityLog:
         short_id: str | None = None,
         changes: list[Json] | None = None,
     ) -> None:
-        """Note that something happened.
+        """Record an activity.
 
         :param scope: the kind of the object, such as ``Insight``.
         :param item_id: of the object.

@@ -64,7 +64,7 @@ class Dashboard:
     last_accessed_at: datetime | None = None
 
     def may_edit(self, user: User) -> bool:
-        """Tell whether somebody may change the dashboard.
+        """Return whether a user may change the dashboard.
 
         :param user: who.
         """
@@ -179,7 +179,7 @@ class DashboardStore:
         return made
 
     def add_collaborator(self, dashboard: Dashboard, user: User) -> Collaborator:
-        """Let somebody change a dashboard that not everyone may change.
+        """Let a user change a dashboard that not everyone may change.
 
         :param dashboard: which.
         :param user: who.

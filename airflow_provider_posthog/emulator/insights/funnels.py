@@ -146,7 +146,7 @@ def _people(work: Work, funnel: _Funnel) -> tuple[list[list[tuple[float, str, st
 
 
 def _taken(funnel: _Funnel, moments: list[tuple[float, str, str]]) -> list[float]:
-    """Return when somebody took each step, as far as they came."""
+    """Return when a person took each step, as far as they came."""
     entered: list[list[float]] = [[] for _ in funnel.steps]
     for at, event, _ in moments:
         # from the last step on: no event is two steps at once

@@ -107,7 +107,7 @@ class Tile:
 
     @property
     def shown(self) -> bool:
-        """Tell whether it is there: a deleted insight hides its tiles."""
+        """Return whether it is there: a deleted insight hides its tiles."""
         return not self.deleted and not (self.insight is not None and self.insight.deleted)
 
 
@@ -225,7 +225,7 @@ class InsightStore:
         return self._insights
 
     def is_hidden(self, insight: Insight) -> bool:
-        """Tell whether nobody may look at an insight, as if somebody else had restricted it.
+        """Return whether an insight is hidden, as if another user had restricted it.
 
         :param insight: the insight.
         """
@@ -243,7 +243,7 @@ class InsightStore:
 
 
 def result_fields(cached: Cached | None, *, is_cached: bool) -> Json:
-    """Return the part of an insight that tells its result.
+    """Return the fields of an insight about its result.
 
     :param cached: what the cache has, or None.
     :param is_cached: whether it was there before this request.

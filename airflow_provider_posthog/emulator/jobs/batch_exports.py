@@ -1,4 +1,4 @@
-"""Batch exports: their runs by schedule, by backfill and by retry, all of it told by the emulator's clock."""
+"""Batch exports: their runs by schedule, by backfill and by retry, all by the emulator's clock."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class BatchExportService:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
     def create(self, wanted: Json) -> BatchExport:
-        """Make a batch export; its first run is for the interval that goes on now.
+        """Make a batch export; its first run is for the current interval.
 
         :param wanted: ``name``, ``model``, ``destination``, ``interval``, ``paused``, ``timezone``, ``offset_day``,
             ``offset_hour``, ``start_at`` and ``end_at``, checked.

@@ -87,7 +87,7 @@ class Calculations:
             raise
 
     async def cancel(self, wanted: str) -> bool:
-        """Cancel what has an id, and tell whether there was something; when it returns, that has stopped.
+        """Cancel the calculation with an id, and return whether there was one; on return it has stopped.
 
         :param wanted: the id.
         """

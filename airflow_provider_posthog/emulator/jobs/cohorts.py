@@ -120,7 +120,7 @@ class Cohorts:
         self._later(cohort, lambda: self._of_query(query))
 
     def calculate(self, cohort: Cohort) -> None:
-        """Calculate a dynamic cohort, after the seconds of the setting; nobody is found here.
+        """Calculate a dynamic cohort, after the seconds of the setting; it has no members here.
 
         :param cohort: the cohort.
         """
@@ -146,7 +146,7 @@ class Cohorts:
         self._core.warehouse.own.remove_member(cohort, person)
 
     def calculated(self, cohort: Cohort, *, is_told: bool) -> None:
-        """Note that a cohort was calculated now.
+        """Mark a cohort as calculated now.
 
         :param cohort: the cohort.
         :param is_told: whether ``system.cohort_calculation_history`` has it; nothing is told there of filling a static

@@ -83,7 +83,7 @@ MODELS = tuple(_MODELS)
 
 @dataclass(frozen=True)
 class FileDownloadRequest:
-    """What somebody wants to have in files, checked.
+    """A checked request for a file download.
 
     :param start: the first moment inside.
     :param end: the first moment after it.
@@ -241,7 +241,7 @@ class FileDownloadService:
         }
 
     def expired(self, download: FileDownload) -> bool:
-        """Tell whether the files are gone.
+        """Return whether the files are gone.
 
         :param download: the file download.
         """

@@ -52,7 +52,7 @@ class Cached:
     bytes_read: int = 0
 
     def fields(self, *, is_cached: bool) -> Json:
-        """Return the fields that tell of the cache.
+        """Return the fields about the cache.
 
         :param is_cached: whether the result was there before this request.
         """
@@ -155,7 +155,7 @@ class QueryService:
     async def compute(
         self, query: Json, key: str, *, personal: bool, limited: bool = False, client_id: str | None = None
     ) -> Cached:
-        """Run a query now and keep the result. It goes on when whoever waits for it goes away.
+        """Run a query now and keep the result. It goes on even if the caller goes away.
 
         :param query: with or without wrappers.
         :param key: from :meth:`key`.
@@ -222,7 +222,7 @@ class QueryService:
             self.log.append(entry)
 
     def check_budget(self) -> None:
-        """Refuse a query of an API key if the project's bytes are used up, and that is asked for.
+        """Refuse a query of an API key if the project's bytes are used up and the setting asks for that.
 
         :raises ApiError: 429.
         """

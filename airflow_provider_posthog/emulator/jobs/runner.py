@@ -79,7 +79,7 @@ def unwrap(query: object) -> Json:
 
 
 def run(work: Work) -> Json:
-    """Run a query and return the body of the answer, without the fields that tell of the cache.
+    """Run a query and return the body of the answer, without the fields about the cache.
 
     It blocks; call it in a thread.
 

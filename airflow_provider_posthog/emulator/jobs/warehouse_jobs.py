@@ -145,7 +145,7 @@ class View:
 
 @dataclass
 class LinkedTable:
-    """A table of files in somebody's bucket."""
+    """A table of files in a user's bucket."""
 
     id: str
     name: str
@@ -190,7 +190,7 @@ class WarehouseService:
                 yield source, schema
 
     def start(self, owner: Schema | View) -> None:
-        """Begin a job, unless one goes on: then PostHog's scheduler lets it be, and the answer is 200 all the same.
+        """Begin a job, unless one is running: then PostHog's scheduler ignores it, and the answer is 200 all the same.
 
         :param owner: of what.
         """
@@ -205,7 +205,7 @@ class WarehouseService:
         owner.jobs.append(Job(self.new_id(), owner.id, begins, ends, outcome, rows))
 
     def cancel(self, owner: Schema | View) -> bool:
-        """End what goes on; tell whether there was anything.
+        """End the running job; return whether there was one.
 
         :param owner: of what.
         """

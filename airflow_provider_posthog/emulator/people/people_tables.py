@@ -119,9 +119,9 @@ class PeopleTables:
         :param uuids: of the persons.
         """
         for start in range(0, len(uuids), 1000):
-            some = listed(uuids[start : start + 1000])
+            batch = listed(uuids[start : start + 1000])
             for table, column in (("persons", "id"), ("person_distinct_ids", "person_id")):
-                self.warehouse.execute(f"DELETE FROM {{db}}.{table} WHERE {column} IN {some} {SYNC}")  # noqa: S608
+                self.warehouse.execute(f"DELETE FROM {{db}}.{table} WHERE {column} IN {batch} {SYNC}")  # noqa: S608
 
     # -- events and recordings -----------------------------------------------------------------------------------
 
@@ -133,10 +133,10 @@ class PeopleTables:
         """
         removed, uuids = 0, [*until]
         for start in range(0, len(uuids), 1000):
-            some = listed(uuids[start : start + 1000])
+            batch = listed(uuids[start : start + 1000])
             rows = self.warehouse.execute(
-                f"SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.events WHERE person_id IN {some} UNION ALL"  # noqa: S608
-                f" SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.flag_evaluations WHERE person_id IN {some}"
+                f"SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.events WHERE person_id IN {batch} UNION ALL"  # noqa: S608
+                f" SELECT DISTINCT toString(person_id) AS uuid FROM {{db}}.flag_evaluations WHERE person_id IN {batch}"
             )
             # most have none, and a mutation is slow
             busy = {str(row["uuid"]): until[str(row["uuid"])] for row in rows}
@@ -177,7 +177,7 @@ class PeopleTables:
         )
 
     def remove_recordings(self, distinct_ids: Sequence[str]) -> None:
-        """Mark the recordings of somebody as deleted.
+        """Mark the recordings of a person as deleted.
 
         :param distinct_ids: whose.
         """
@@ -196,7 +196,7 @@ class PeopleTables:
         )
 
     def write_group(self, group: Group) -> None:
-        """Write a group, in place of what there is of it.
+        """Write a group, replacing an existing one.
 
         :param group: as it is now.
         """

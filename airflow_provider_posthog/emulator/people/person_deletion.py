@@ -32,7 +32,7 @@ class DeletionFailed(Exception):
 
 @dataclass
 class EventDeletion:
-    """The request to delete the events of a person: PostHog keeps one a person, for ever.
+    """The request to delete the events of a person: PostHog keeps one per person, for ever.
 
     :param created_at: events up to this moment are deleted.
     :param verified_at: when the events were gone, or were said to be.
@@ -92,11 +92,11 @@ class Deletions:
 
     @property
     def queued(self) -> bool:
-        """Tell whether persons are deleted after the answer: only today's Cloud does that."""
+        """Return whether persons are deleted after the answer: only today's Cloud does that."""
         return self._core.settings.generation == "C" and self._core.settings.persons_queued
 
     def delete(self, person: Person, user: User, *, numbered: bool = True) -> None:
-        """Delete a person from PostHog's database; ``bury`` of the persons then tells ClickHouse.
+        """Delete a person from PostHog's database; ``bury`` of the persons then deletes it in ClickHouse.
 
         :param person: who is deleted.
         :param user: whose key asked for it.
@@ -119,7 +119,7 @@ class Deletions:
 
         def work() -> None:
             for person in persons:
-                # deleted twice, or ordered to fail: PostHog gives up after four attempts and tells nobody
+                # deleted twice, or ordered to fail: PostHog gives up after four attempts without reporting it
                 if person.uuid not in self._failing and self._people.get(person.uuid) is person:
                     self.delete(person, user)
             self._people.bury()
@@ -150,7 +150,7 @@ class Deletions:
                 self.requests[person.uuid] = EventDeletion(person.uuid, self._core.clock.now())
 
     def is_due(self) -> bool:
-        """Tell whether a Sunday has come."""
+        """Return whether a Sunday has come."""
         return self._core.clock.now() >= self._next
 
     def tick(self) -> None:
@@ -160,7 +160,7 @@ class Deletions:
             self.sweep(at)
 
     def sweep(self, at: datetime) -> Json:
-        """Delete the events that were asked for, as PostHog does once a week.
+        """Delete the requested events, as PostHog does once a week.
 
         :param at: when it runs; requests younger than the setting ``sweep_age_seconds`` then wait for the next one.
         :returns: how many requests were completed and how many events deleted.

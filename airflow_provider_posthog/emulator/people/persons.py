@@ -71,7 +71,7 @@ class People:
         heapq.heappush(self._tasks, _Task(self._core.clock.timestamp() + seconds, next(self._order), work))
 
     def is_due(self) -> bool:
-        """Tell whether there is something whose time has come."""
+        """Return whether there is something whose time has come."""
         return bool(self._tasks) and self._tasks[0].due <= self._core.clock.timestamp()
 
     def tick(self) -> None:
@@ -89,7 +89,7 @@ class People:
         self.schedule(self._core.settings.person_lag_seconds, work)
 
     def touch(self) -> None:
-        """Note that ClickHouse's tables are not as they were at the start."""
+        """Mark ClickHouse's tables as changed since the start."""
         self.touched = True
 
     def restore(self) -> None:
@@ -228,7 +228,7 @@ class People:
         self._owners.update(dict.fromkeys(names, person.uuid))
 
     def remove(self, person: Person) -> None:
-        """Delete a person from PostHog's database; :meth:`bury` tells ClickHouse.
+        """Delete a person from PostHog's database; :meth:`bury` deletes it in ClickHouse.
 
         :param person: who is deleted.
         """

@@ -255,7 +255,7 @@ async def list_collaborators(request: Request) -> Answer:
 
 
 async def add_collaborator(request: Request) -> Answer:
-    """Let somebody change a dashboard (``POST dashboards/{id}/collaborators/``).
+    """Let a user change a dashboard (``POST dashboards/{id}/collaborators/``).
 
     :param request: ``id`` in its path; ``user_uuid`` and ``level`` in its body.
     """
@@ -272,7 +272,7 @@ async def add_collaborator(request: Request) -> Answer:
 
 
 async def remove_collaborator(request: Request) -> Answer:
-    """Let somebody change a dashboard no more (``DELETE dashboards/{id}/collaborators/{user_uuid}/``).
+    """Withdraw a user's right to change a dashboard (``DELETE dashboards/{id}/collaborators/{user_uuid}/``).
 
     :param request: ``id`` and ``user_uuid`` in its path.
     """

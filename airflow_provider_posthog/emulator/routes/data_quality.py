@@ -29,23 +29,25 @@ def _subject(request: Request, kind: str) -> str:
 
 def _check(request: Request, subject: str) -> Check:
     wish = request.params["check_id"]
-    found = next((one for one in request.state.quality.of(subject) if one.id == wish), None)
-    if found is None:
+    check = next((known for known in request.state.quality.of(subject) if known.id == wish), None)
+    if check is None:
         raise not_found()
-    return found
+    return check
 
 
 def _suite(request: Request, subject: str) -> Suite:
     wish = request.params["run_id"]
-    found = next((one for one in request.state.quality.suites if (one.id, one.subject) == (wish, subject)), None)
-    if found is None:
+    suite = next(
+        (known for known in request.state.quality.suites if (known.id, known.subject) == (wish, subject)), None
+    )
+    if suite is None:
         raise not_found()
-    return found
+    return suite
 
 
 def _checks(kind: str) -> dict[str, Handler]:
     async def listed(request: Request) -> Answer:
-        return page(request, request.state.quality.of(_subject(request, kind)), lambda each: each.as_json())
+        return page(request, request.state.quality.of(_subject(request, kind)), lambda check: check.as_json())
 
     async def create(request: Request) -> Answer:
         subject, body, service = _subject(request, kind), request.json(), request.state.quality
@@ -89,12 +91,12 @@ def _runs(kind: str) -> dict[str, Handler]:
 
 
 def _routes(kind: str, path: str, scope: str) -> tuple[Route, ...]:
-    found = []
+    routes = []
     for words, handler in {**_checks(kind), **_runs(kind)}.items():
         method, _, rest = words.partition(" ")
         scopes = (f"{scope}:{'read' if method == 'GET' else 'write'}", QUERY)
-        found.append(Route(method, f"{path}/{{id}}/{rest}", handler, scopes, generations="C"))
-    return tuple(found)
+        routes.append(Route(method, f"{path}/{{id}}/{rest}", handler, scopes, generations="C"))
+    return tuple(routes)
 
 
 ROUTES = (

@@ -1,4 +1,4 @@
-"""Results of experiments: daily ones, which PostHog makes each night, and those of a calculation that is asked for.
+"""Results of experiments: daily ones, which PostHog makes each night, and those of a requested calculation.
 
 What a record has behind an underscore only the emulator knows: ``_results`` are the daily results by metric and day,
 ``_fresh`` what a calculation makes of a metric (by default its last daily result), ``_errors`` why one fails.
@@ -83,7 +83,7 @@ def _brief(request: Request, experiment: Json, run: Json) -> Json:
 
 
 def _results(experiment: Json) -> list[Json]:
-    found = []
+    results = []
     for uuid in _metrics(experiment):
         error, fresh = (experiment.get("_errors") or {}).get(uuid), (experiment.get("_fresh") or {}).get(uuid)
         days = [day for _, day in sorted(((experiment.get("_results") or {}).get(uuid) or {}).items()) if day]
@@ -91,8 +91,8 @@ def _results(experiment: Json) -> list[Json]:
         if error or result:
             status = "failed" if error else "completed"
             shown: Mapping[str, Any] | None = None if error else result
-            found.append({"metric_uuid": uuid, "status": status, "result": shown, "error_message": error})
-    return found
+            results.append({"metric_uuid": uuid, "status": status, "result": shown, "error_message": error})
+    return results
 
 
 def recalculation(request: Request) -> Answer:
@@ -103,16 +103,16 @@ def recalculation(request: Request) -> Answer:
     experiment, wish = record_of(request, "experiments"), request.params["run"]
     runs = experiment.get("_runs", [])
     if wish == "latest":
-        found = [each for each in runs if _status(request, each) == "completed"][-1:]
-        if not found:
+        matches = [run for run in runs if _status(request, run) == "completed"][-1:]
+        if not matches:
             raise ApiError(404, {"detail": "No completed recalculation found"})
     elif not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", wish):
         raise not_found()  # no route of PostHog's
     else:
-        found = [each for each in runs if each["id"] == wish]
-        if not found:
+        matches = [run for run in runs if run["id"] == wish]
+        if not matches:
             raise ApiError(404, {"detail": "Recalculation not found"})
-    run = found[0]
+    run = matches[0]
     results = _results(experiment) if _status(request, run) == "completed" else []
     return json_answer({**_brief(request, experiment, run), "result_source": "recalculation", "results": results})
 

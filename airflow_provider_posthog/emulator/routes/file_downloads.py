@@ -102,7 +102,7 @@ def _download_of(request: Request) -> FileDownload:
 
 
 async def retrieve(request: Request) -> Answer:
-    """Tell how far it is, and which files there are (``GET file_download_batch_exports/{id}/``).
+    """Return the status and the files of a file download (``GET file_download_batch_exports/{id}/``).
 
     :param request: ``id`` in its path.
     """

@@ -29,7 +29,7 @@ def _cached_rows(request: Request) -> list[object]:
 
 
 async def analyze(request: Request) -> Answer:
-    """Say something about an insight's cached result (``GET insights/{id}/analyze/``); nothing is computed for it.
+    """Describe an insight's cached result (``GET insights/{id}/analyze/``); nothing is computed for it.
 
     :param request: the id or short id in its path.
     """

@@ -141,7 +141,7 @@ def _delete_each(request: Request, persons: list[Person]) -> list[Json]:
 
 
 def deletion_status(request: Request) -> Answer:
-    """List the deletions of events that were asked for (``GET persons/deletion_status/``), newest first.
+    """List the requested deletions of events (``GET persons/deletion_status/``), newest first.
 
     A person that is not in it has never been asked for; one that is completed need not be without events.
 

@@ -30,7 +30,7 @@ Made = tuple[Answer, int]
 
 
 def _metered(answer: Callable[[Request], Awaitable[Made]]) -> Handler:
-    """Make a handler whose answers, refusals too, tell what is left of the project's bytes."""
+    """Make a handler whose answers, including refusals, report what is left of the project's bytes."""
 
     async def handle(request: Request) -> Answer:
         queries = request.state.queries
@@ -44,7 +44,7 @@ def _metered(answer: Callable[[Request], Awaitable[Made]]) -> Handler:
 
 
 async def create(request: Request) -> Made:
-    """Run a query (``POST query/``), and tell what ClickHouse read for it.
+    """Run a query (``POST query/``), and report what ClickHouse read for it.
 
     :param request: ``query``, ``refresh`` and ``client_query_id`` in its body.
     """
@@ -99,7 +99,7 @@ def _status_answer(request: Request, status: Status, code: int) -> Answer:
 
 
 async def retrieve(request: Request) -> Made:
-    """Tell how far a query is (``GET query/{id}/``): 202, 200, 400, 500 or 404; and what ClickHouse read for it.
+    """Return the status of a query (``GET query/{id}/``): 202, 200, 400, 500 or 404; and what ClickHouse read for it.
 
     :param request: ``id`` in its path, ``show_progress`` in its query.
     """

@@ -32,10 +32,10 @@ def record_of(request: Request, kind: str) -> Json:
     :param request: the request.
     :param kind: the path of its list.
     """
-    found = request.state.records.get(kind, request.params["id"])
-    if found is None or found.get("deleted"):
+    record = request.state.records.get(kind, request.params["id"])
+    if record is None or record.get("deleted"):
         raise not_found()
-    return found
+    return record
 
 
 def _getter(kind: str) -> Work:

@@ -22,7 +22,7 @@ def _shared(request: Request) -> tuple[str, int]:
 
 
 async def retrieve(request: Request) -> Answer:
-    """Tell whether an object is shared.
+    """Return whether an object is shared.
 
     :param request: the object's id in its path.
     """

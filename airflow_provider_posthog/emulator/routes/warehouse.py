@@ -74,7 +74,7 @@ def _refuse_unpaid(request: Request) -> None:
 
 
 async def source_jobs(request: Request) -> Answer:
-    """List the syncs of a source, 50 at the most (``GET external_data_sources/{id}/jobs/``): a bare list."""
+    """List the syncs of a source, at most 50 (``GET external_data_sources/{id}/jobs/``): a bare list."""
     after, before = (_moment(request, name) for name in ("after", "before"))
     jobs = request.state.warehouse_jobs.source_jobs(_source(request), after, before)
     return json_answer(jobs[:MOST_JOBS])
@@ -101,7 +101,7 @@ async def reload_schema(request: Request) -> Answer:
 
 
 async def resync_schema(request: Request) -> Answer:
-    """Load a schema anew; what goes on is cancelled (``POST external_data_schemas/{id}/resync/``)."""
+    """Load a schema again; a running sync is cancelled (``POST external_data_schemas/{id}/resync/``)."""
     _refuse_unpaid(request)
     schema = _schema(request)
     request.state.warehouse_jobs.cancel(schema)

@@ -1,4 +1,4 @@
-"""Rows of persons in one file: counted, and left out of the file that takes its place; all other rows stay as they are.
+"""Count the rows of persons in a file, and rewrite it without them; all other rows stay unchanged.
 
 JSON lines and CSV keep the very bytes of every other row, Parquet its columns' types, metadata and compression.
 """
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq  # noqa: TID253
 from airflow_provider_posthog.storage.atomic_file import FileSystem
 from airflow_provider_posthog.storage.staged_file import StagedFile
 
-#: How files' names end, with their format and compression.
+#: The suffixes of files, with their format and compression.
 _ENDS: Mapping[str, tuple[str, str | None]] = {
     ".parquet": ("parquet", None),
     **{
@@ -35,25 +35,25 @@ _ENDS: Mapping[str, tuple[str, str | None]] = {
 _ROWS = 50_000
 _BYTES = 16 * 1024 * 1024
 _CHUNK = 1024 * 1024
-#: The longest row of text: what is longer is not a row, but a file that is not what it says.
+#: The longest row of text: a longer one means that the file is not in the format of its name.
 _MAX_ROW = 256 * 1024 * 1024
 _FIELD = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n?$)')
 
-#: How Arrow words what it cannot unpack, in errors of the same class as a storage's.
+#: Words in Arrow's errors about damaged data, whose class is the same as that of a storage's errors.
 _DAMAGED = re.compile(r"(?i)corrupt|truncated|compress|parquet|snappy|zstd")
 
 
 class UnreadableError(Exception):
-    """Why a file cannot be read; holds nothing of its rows."""
+    """Why a file cannot be read; the message holds nothing of its rows."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A column that says whose row it is.
+    """A column that identifies the person of a row.
 
     :param column: its name.
-    :param values: whose rows are to go; in small letters, where capitals are the same.
-    :param any_case: whether they are.
+    :param values: whose rows to remove; in lower case, if case is ignored.
+    :param any_case: whether case is ignored.
     """
 
     column: str
@@ -66,14 +66,14 @@ class Wanted:
 
         :param column: the column's name.
         :param values: the values.
-        :param any_case: whether capitals are the same.
+        :param any_case: whether case is ignored.
         """
         return cls(column, frozenset(value.lower() if any_case else value for value in values), any_case)
 
     def has(self, value: object) -> bool:
-        """Tell whether a value is one of them.
+        """Return whether a value is one of them.
 
-        :param value: what a row has in the column.
+        :param value: the row's value in the column.
         """
         if value is None:
             return False
@@ -83,10 +83,10 @@ class Wanted:
 
 @dataclass
 class Look:
-    """What is in a file.
+    """The contents of a file.
 
     :param rows: how many rows.
-    :param by: how many of them are to go, by column; one that two columns name counts for the first.
+    :param by: how many of them to remove, by column; a row that two columns match counts for the first.
     """
 
     rows: int = 0
@@ -94,12 +94,12 @@ class Look:
 
     @property
     def hits(self) -> int:
-        """How many rows are to go."""
+        """How many rows to remove."""
         return sum(self.by.values())
 
 
 def format_of(name: str) -> tuple[str, str | None] | None:
-    """Return the format and compression of a file; ``None`` if it is none that this package writes.
+    """Return the format and compression of a file; ``None`` if this package does not write such files.
 
     :param name: the file's name.
     """
@@ -107,12 +107,12 @@ def format_of(name: str) -> tuple[str, str | None] | None:
 
 
 def look(fs: FileSystem, path: str, wanted: Sequence[Wanted]) -> Look:
-    """Count a file's rows, and those that are to go.
+    """Count a file's rows, and those to remove.
 
     :param fs: the file system.
     :param path: the file.
     :param wanted: whose rows are to go.
-    :raises UnreadableError: if that cannot be told.
+    :raises UnreadableError: if it cannot be read.
     """
     result = Look()
     with _readable(fs, path) as (kind, compression, file):
@@ -133,7 +133,7 @@ def look(fs: FileSystem, path: str, wanted: Sequence[Wanted]) -> Look:
 
 
 def rewrite(fs: FileSystem, path: str, wanted: Sequence[Wanted], target: StagedFile) -> None:
-    """Write all other rows of a file into another one, and close that.
+    """Write all other rows of a file to another one, and close that.
 
     :param fs: the file system.
     :param path: the file.
@@ -191,17 +191,17 @@ def _batches(file: Any, columns: list[str] | None = None) -> Iterator[pa.RecordB
 
 
 def _masks(batch: pa.RecordBatch, wanted: Sequence[Wanted]) -> list[tuple[Wanted, pa.Array]]:
-    """Return which rows each column lets go, those of earlier columns not among them."""
+    """Return which rows to remove by each column, without those of earlier columns."""
     masks: list[tuple[Wanted, pa.Array]] = []
     gone: pa.Array | None = None
-    for one in wanted:
-        texts = _texts(batch.column(one.column))
-        values = pa.array(sorted(one.values), pa.large_string())
-        mask = pc.is_in(pc.utf8_lower(texts) if one.any_case else texts, value_set=values)
+    for criterion in wanted:
+        texts = _texts(batch.column(criterion.column))
+        values = pa.array(sorted(criterion.values), pa.large_string())
+        mask = pc.is_in(pc.utf8_lower(texts) if criterion.any_case else texts, value_set=values)
         if gone is not None:
             mask = pc.and_(mask, pc.invert(gone))
         gone = mask if gone is None else pc.or_(gone, mask)
-        masks.append((one, mask))
+        masks.append((criterion, mask))
     return masks
 
 
@@ -246,7 +246,7 @@ def _rewrite_parquet(file: Any, wanted: Sequence[Wanted], target: StagedFile) ->
 
 
 def _options(parquet: pq.ParquetFile) -> dict[str, Any]:
-    """Return how the file's columns are written, as its first rows are."""
+    """Return the options with which the file was written, from its first row group."""
     about = parquet.metadata
     if not about.num_row_groups:
         return {"compression": "zstd"}
@@ -269,7 +269,7 @@ def _rows(
     file: Any,  # noqa: ANN401
     wanted: Sequence[Wanted],
 ) -> Iterator[tuple[bytes, Mapping[str, Any] | None]]:
-    """Yield the bytes of each row, with what it has in the columns; ``None`` for a header, and for a blank line."""
+    """Yield the bytes of each row with its values; ``None`` for a header or a blank line."""
     lines = _lines(_reader(compression, file))
     return _csv(lines, wanted) if kind == "csv" else _json(lines, wanted)
 
@@ -314,7 +314,7 @@ def _csv(lines: Iterator[bytes], wanted: Sequence[Wanted]) -> Iterator[tuple[byt
 
 
 def _records(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Join lines that a quoted cell has broken: only the parity of quotes matters."""
+    """Join lines that a quoted cell spans: only the parity of quotes matters."""
     pending: list[bytes] = []
     is_open, size = False, 0
     for line in lines:

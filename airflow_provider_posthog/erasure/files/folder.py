@@ -1,7 +1,7 @@
-"""Rows of persons in a folder of files: all files are read first, then those with such rows take each other's place.
+"""Remove rows of persons from a folder of files: all files are read first, then those with such rows are replaced.
 
-A file is replaced as a whole, then its manifest is. What is about to take its place is written down before, without
-personal data, so that a kill at any point leaves nothing half, and the next try goes on and knows all counts.
+A file is replaced as a whole, then its manifest. The replacement is recorded before, without personal data, so that a
+kill at any point leaves nothing incomplete, and the next try resumes with all counts.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from airflow_provider_posthog.storage.staged_file import StagedFile
 from airflow_provider_posthog.storage.staging import FOLDER as UNFINISHED
 
 _MAX_NAMED = 5
-#: How often the folder is looked at anew, while others write into it.
+#: How often the folder is read again if others write to it.
 _ROUNDS = 3
 
 
 @dataclass
 class Erased:
-    """What was looked at, and what went; numbers only.
+    """How many files and rows were read and removed; numbers only.
 
-    :param files: how many files were looked at.
-    :param rewritten: how many were written anew.
-    :param removed: how many went as a whole, as their folder's name says whose rows they have.
+    :param files: how many files were read.
+    :param rewritten: how many were rewritten.
+    :param removed: how many were removed as a whole, as their folder's name identifies the person.
     :param rows: how many rows there were.
-    :param by: how many rows went, by column.
+    :param by: how many rows were removed, by column.
     """
 
     files: int = 0
@@ -46,15 +46,15 @@ class Erased:
 
     @property
     def deleted(self) -> int:
-        """How many rows went."""
+        """How many rows were removed."""
         return sum(self.by.values())
 
     def add(self, rows: int, by: Mapping[str, int] | None = None, *, whole: bool = False) -> None:
-        """Take a file in.
+        """Add a file.
 
         :param rows: how many rows it had.
-        :param by: how many of them went, by column; ``None`` if it was left as it is.
-        :param whole: whether all of it went.
+        :param by: how many of them were removed, by column; ``None`` if it was left unchanged.
+        :param whole: whether the whole file was removed.
         """
         self.files += 1
         self.rows += rows
@@ -70,7 +70,7 @@ class FolderErasure:
     :param fs: the file system.
     :param root: the folder, without a slash at its end.
     :param wanted: whose rows are to go.
-    :param request_id: of the erasure; the tries of one take each other's work up.
+    :param request_id: of the erasure; its tries resume each other's work.
     :param name: only the files of this name, as one table's have; all by default.
     """
 
@@ -84,10 +84,10 @@ class FolderErasure:
     def run(self, before: Callable[[Erased], None] = lambda looks: None) -> Erased:
         """Erase.
 
-        :param before: is called with what is about to go, before anything is changed.
-        :returns: what has gone, in this try and in earlier ones.
+        :param before: is called with what is about to be removed, before anything is changed.
+        :returns: what was removed, in this try and in earlier ones.
         :raises PostHogIncompleteError: if a file cannot be read, has other rows than its manifest says, or others write
-            into the folder. What was replaced by then stays so.
+            into the folder. Files that were replaced by then stay so.
         """
         self._journal.begin()
         self._take_up()
@@ -102,17 +102,17 @@ class FolderErasure:
             for path, seen in looks:
                 self._erase(path, seen)
         raise PostHogIncompleteError(
-            f"{self._root}: rows of these persons come again while they are erased. Pause what writes into it."
+            f"{self._root}: rows of these persons are written again while they are erased. Pause what writes to it."
         )
 
     def finish(self) -> None:
-        """Remove what was written down for a next try."""
+        """Remove the records for a next try."""
         self._journal.finish()
 
     # Looking.
 
     def _look_at_all(self) -> list[tuple[str, Look]]:
-        """Look at all files that were not looked at, or have changed since; return those with rows that are to go."""
+        """Read all files that are new or have changed; return those with rows to remove."""
         self._manifests.read()
         looks: list[tuple[str, Look]] = []
         troubles: list[str] = []
@@ -141,12 +141,12 @@ class FolderErasure:
             self._journal.finish()  # somebody has to act, and may ask for another name then
         return (
             f"{len(troubles)} files cannot be erased from: {'; '.join(troubles[:_MAX_NAMED])}{more}. "
-            f"{f'{done} others were written anew before.' if done else 'No file was changed.'} Mend them, move them "
+            f"{f'{done} others were rewritten before.' if done else 'No file was changed.'} Repair them, move them "
             "away, or write name=... for one table of several."
         )
 
     def _look(self, path: str) -> Look:
-        """Look at a file; what its folder's name tells counts for all of its rows."""
+        """Read a file; a value in its folder's name counts for all of its rows."""
         if not self._fs.size(path):
             return self._compared(path, Look())
         inside, column = self._split(path)
@@ -164,7 +164,7 @@ class FolderErasure:
         return seen
 
     def _split(self, path: str) -> tuple[list[Wanted], str | None]:
-        """Return the columns that are in a file, and the one by which its path says that all of it is to go."""
+        """Return the columns that are in a file, and the one in its path by which the whole file is removed."""
         names = [one.column for one in self._wanted]
         partition = self._manifests.partition(self._relative(path), names)
         inside = [one for one in self._wanted if one.column not in partition]
@@ -172,7 +172,7 @@ class FolderErasure:
         return inside, whole[0] if whole else None
 
     def _files(self, troubles: list[str]) -> Iterator[str]:
-        """Yield the folder's files of rows. What is unfinished is a trouble: it may have such rows."""
+        """Yield the folder's data files. Unfinished ones are reported, as they may hold such rows."""
         unfinished = 0
         for path in self._list():
             top, _, rest = self._relative(path).partition("/")
@@ -231,7 +231,7 @@ class FolderErasure:
         self._journal.seen[digest_of(path)] = [self._version(path), entry["rows"]]
 
     def _remove(self, path: str, entry: Mapping[str, Any]) -> None:
-        """Remove a file of a partition of one of these persons, and the folder, whose name says who it was."""
+        """Remove a file in a partition of one of these persons, and the folder, whose name identifies the person."""
         self._manifests.update(self._relative(path), entry, f"{self._journal.folder}/manifest.part")
         self._fs.rm_file(path)
         folder = path.rpartition("/")[0]
@@ -241,12 +241,12 @@ class FolderErasure:
                 folder = folder.rpartition("/")[0]
 
     def _prove(self, path: str, inside: Sequence[Wanted], left: int) -> None:
-        """Read the new file from where it is now."""
+        """Prove the new file by reading it in its final place."""
         after = look(self._fs, path, inside)
         if after.hits or after.rows != left:
             raise PostHogIncompleteError(
-                f"{_name(path)} has {after.rows:,} rows after it was written anew, {after.hits:,} of them of these "
-                f"persons; {left:,} and none were to be left. Let the task retry."
+                f"{_name(path)} has {after.rows:,} rows after it was rewritten, {after.hits:,} of them of these "
+                f"persons; expected were {left:,} and none. Let the task retry."
             )
 
     def _take_up(self) -> None:
@@ -285,7 +285,7 @@ class FolderErasure:
 
 
 def check_root(fs: Any, root: str) -> None:  # noqa: ANN401
-    """Refuse a folder that is none, or a part of one: the manifests around it would say what is not there any more.
+    """Refuse a path that is no folder, or is inside one with manifests, which would become wrong.
 
     :param fs: the file system.
     :param root: the folder.
@@ -304,7 +304,7 @@ def check_root(fs: Any, root: str) -> None:  # noqa: ANN401
 
 
 def _asked(request_id: str, wanted: Sequence[Wanted]) -> str:
-    """Return what stands for whose rows are to go; the request's id, which no file has in full, keeps it a secret."""
+    """Return a digest of whose rows to remove; the request's id, which no file has in full, keeps it secret."""
     digest = hashlib.sha256(request_id.encode())
     for one in wanted:
         for text in (one.column, *sorted(one.values)):

@@ -1,4 +1,4 @@
-"""What an erasure of files writes down for its next try: counts and checksums, and nothing that names anybody."""
+"""The records of an erasure of files for its next try: counts and checksums, and no personal data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.storage.atomic_file import AtomicFile, is_flat, make_folder
 from airflow_provider_posthog.storage.staging import FOLDER
 
-#: Seconds after which it is written down which files were looked at.
+#: Seconds after which the list of files that were read is saved.
 _CHECKPOINT = 30.0
 _BEGIN = "erasure-"
 _DIGEST = 32
@@ -28,7 +28,7 @@ class Journal:
     :param root: the folder of the files.
     :param request_id: of the erasure.
     :param name: of the files that are erased from; all without one.
-    :param asked: stands for whose rows are to go: what was looked at for others is looked at anew.
+    :param asked: identifies whose rows to remove: files that were read for others are read again.
     """
 
     def __init__(self, fs: Any, root: str, request_id: str, name: str | None, asked: str) -> None:  # noqa: ANN401
@@ -38,12 +38,12 @@ class Journal:
         self._asked = asked
         self.token = f"{_BEGIN}{request_id[:16]}{f'.{name}' if name else ''}"
         self.folder = f"{self._around}/{self.token}"
-        #: The files that were looked at and left as they are, by digest: version and rows.
+        #: The files that were read and left unchanged, by digest: version and rows.
         self.seen: dict[str, list[Any]] = {}
         self._saved = time.monotonic()
 
     def begin(self) -> None:
-        """Take up what an earlier try has written down, and let no other erasure replace the same files.
+        """Resume an earlier try's records, and refuse if another erasure replaces the same files.
 
         :raises PostHogIncompleteError: if one does.
         """
@@ -58,15 +58,15 @@ class Journal:
                 if not self.entries():
                     self.finish()
                 raise PostHogIncompleteError(
-                    f"Another erasure writes these files anew, or was given up: {FOLDER}/{other}. Let the task retry "
-                    "when it is done; if nobody goes on with it, remove that folder."
+                    f"Another erasure is rewriting these files, or was given up: {FOLDER}/{other}. Let the task retry "
+                    "when it is done; if it was given up, remove that folder."
                 )
 
     def saw(self, path: str, version: str, rows: int) -> None:
-        """Note that a file has nothing that is to go.
+        """Record that a file has no rows to remove.
 
         :param path: the file.
-        :param version: tells it from what may be written in its place.
+        :param version: identifies this version of the file.
         :param rows: how many rows it has.
         """
         self.seen[digest_of(path)] = [version, rows]
@@ -74,7 +74,7 @@ class Journal:
             self.save()
 
     def save(self) -> None:
-        """Write down which files were looked at."""
+        """Save the list of files that were read."""
         self._write("seen", {"asked": self._asked, "files": self.seen})
         self._saved = time.monotonic()
 
@@ -85,7 +85,7 @@ class Journal:
         return {name: entry for name, entry in by_name.items() if entry is not None}
 
     def note(self, path: str, entry: Mapping[str, Any]) -> None:
-        """Write down what is about to take a file's place.
+        """Record the replacement of a file before it happens.
 
         :param path: the file.
         :param entry: its counts and checksum.
@@ -93,14 +93,14 @@ class Journal:
         self._write(digest_of(path), entry)
 
     def forget(self, path: str) -> None:
-        """Forget what was written down of a file.
+        """Remove the record of a file.
 
         :param path: the file.
         """
         self._fs.rm_file(f"{self.folder}/{digest_of(path)}.json")
 
     def finish(self) -> None:
-        """Remove all of it; a try after a kill in the middle of that begins anew, and does not add up a part."""
+        """Remove all records; a try after a kill in the middle of that starts again, and does not add up a part."""
         self._write(_FINISHED, {})
         last = f"{self.folder}/{_FINISHED}.json"
         for path in [*(one for one in self._list(self.folder) if one != last), last]:
@@ -138,7 +138,7 @@ class Journal:
 
 
 def digest_of(path: str) -> str:
-    """Return what stands for a path, which may name somebody.
+    """Return a digest of a path, which may hold personal data.
 
     :param path: the path.
     """

@@ -1,4 +1,4 @@
-"""The manifests of a folder whose files are written anew: what they say of each file, then and now."""
+"""The manifests of a folder whose files are rewritten: read and update their entries."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from airflow_provider_posthog.storage.manifest import NULL_PARTITION, Interval
 
 
 class FolderManifests:
-    """What all manifests of a folder list, by path; :meth:`read` it.
+    """The files in all manifests of a folder, by path; call :meth:`read` first.
 
     :param fs: the file system.
     :param root: the folder.
-    :param name: the table whose files are asked for; all without one.
+    :param name: only the files of this table; all without one.
     """
 
     def __init__(self, fs: Any, root: str, name: str | None) -> None:  # noqa: ANN401
@@ -27,7 +27,7 @@ class FolderManifests:
         self._listed: dict[str, tuple[Interval, int | None, Mapping[str, str | None]]] = {}
 
     def read(self) -> None:
-        """Read them all anew."""
+        """Read all manifests again."""
         self._listed = {}
         folder = f"{self._root}/{manifests.FOLDER}"
         self._fs.invalidate_cache()
@@ -40,7 +40,7 @@ class FolderManifests:
             if manifest.get("table"):
                 raise PostHogSettingsError(
                     "path",
-                    f"the rows of {interval.stem} are in a table of {manifest['table'].get('format')}.",
+                    f"has the rows of {interval.stem} in a {manifest['table'].get('format')} table.",
                     "Delete them there, by the engine that reads it, and expire its older versions.",
                 )
             for file in manifest.get("files", ()):
@@ -51,7 +51,7 @@ class FolderManifests:
         return self._listed.keys()
 
     def is_ours(self, path: str) -> bool:
-        """Tell whether a file is of the name that is asked for.
+        """Return whether a file belongs to the chosen table.
 
         :param path: the file, relative to the folder.
         """
@@ -62,14 +62,14 @@ class FolderManifests:
         return path.rpartition("/")[2].lstrip(".").startswith(f"{self._name}_")
 
     def rows(self, path: str) -> int | None:
-        """Return how many rows a file has, where that is known.
+        """Return how many rows a file has, if known.
 
         :param path: the file, relative to the folder.
         """
         return self._listed[path][1] if path in self._listed else None
 
     def partition(self, path: str, columns: Collection[str]) -> Mapping[str, str | None]:
-        """Return the columns that a file's path tells, with their values.
+        """Return the columns in a file's path, with their values.
 
         :param path: the file, relative to the folder.
         :param columns: those that matter.
@@ -88,10 +88,10 @@ class FolderManifests:
         return values
 
     def update(self, path: str, entry: Mapping[str, Any], part: str) -> None:
-        """Have the manifest say what is in a file now.
+        """Update a file's entry in its manifest.
 
         :param path: the file, relative to the folder.
-        :param entry: its ``rows``, ``bytes`` and ``sha256``; ``whole``, if it goes.
+        :param entry: its ``rows``, ``bytes`` and ``sha256``; ``whole``, if it is removed.
         :param part: where the manifest is written before it is moved to its place.
         """
         if path not in self._listed:
