@@ -131,6 +131,19 @@ def test_no_more_is_claimed_than_was_counted(place: Place) -> None:
     assert "no session recordings" not in shown
 
 
+def test_who_approved_and_what_went_elsewhere_stands_at_the_top(place: Place) -> None:
+    fs, folder = place
+    trail = trail_in(fs, folder, who=who(ticket="DSR-7"))
+    trail.append("requested", identifiers=IDENTIFIERS, persons=[{"uuid": ANN}])
+    trail.append("note", key="approved", notes=["approved by Airflow's user ann at noon"])
+    trail.append("note", key="delete-1", notes=["erased 3 rows of 1 person from the table events; 0 are left"])
+    page = words(report(checked(trail, place)))
+    top = page[: page.index("The records")]
+    assert "by Airflow's user ann at noon" in top
+    assert "3 rows of 1 person from the table events; 0 are left" in top
+    assert "(ticket DSR-7)" in summary(checked(trail, place))
+
+
 def test_without_the_salt_the_page_says_nothing_of_the_erasure(place: Place) -> None:
     fs, folder = place
     verdict = verify_folder(fill(trail_in(fs, folder)).folder, fs)
