@@ -18,8 +18,8 @@ from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 
 SALT = "5b0e7c41a9d84f2e86c3b7f0d1a2e394"
-ALL = {"events": 4, "persons": 2}
-ERASED = {"events": 2, "persons": 1}
+ALL = {"events": 5, "persons": 2}
+ERASED = {"events": 1, "persons": 1}
 ERASING = ("erase_events", "erase_persons")
 
 
@@ -71,14 +71,21 @@ def test_from_a_request_to_the_certificate(
     assert found["states"] == {**dict.fromkeys(tasks, "success"), "discard": "skipped"}
     assert (found["readable"], found["left"], found["private"]) == ([], ERASED, [])
     erased = found["erased"]
-    assert (erased["deleted"], erased["deleted_by"], erased["left"]) == (2, {"distinct_id": 2}, 0)
+    assert (erased["deleted"], erased["deleted_by"], erased["left"]) == (
+        4,
+        {"distinct_id": 2, "person_id": 2},
+        0,
+    )
     monkeypatch.setenv("POSTHOG_AUDIT_SALT", SALT)
     assert audit(["verify", str(stories.certificate("file"))]) == 0
     said = capsys.readouterr().out
     assert "erasure: VERIFIED" in said
     assert "seals checked" in said
     records = "".join(path.read_text() for path in stories.certificate("file").iterdir())
-    assert "erased 2 rows (2 by distinct_id) of 1 person from the table events (warehouse); 0 are left" in (records)
+    assert (
+        "erased 4 rows (2 by distinct_id, 2 by person_id) of 1 person from the table events (warehouse); 0 are left"
+        in (records)
+    )
     assert '"ticket":"DSR-42"' in records
 
 
@@ -144,7 +151,7 @@ def test_a_warehouse_that_refuses_leaves_the_certificate_open(
 
 def test_no_identifier_is_left_anywhere(stories: Stories) -> None:
     output, database = stories.traces["output"], stories.traces["airflow.db"]
-    assert "Erased 2 rows" in output, "the tasks' logs are not there"
+    assert "Erased 4 rows" in output, "the tasks' logs are not there"
     assert {"work_path", "DSR-42"} <= {text for text in ("work_path", "DSR-42") if text in database}
     records = {str(path): path.read_text() for path in stories.folder.rglob("*.json") if "/certificates/" in str(path)}
     assert len(records) > 20
