@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test coverage quick docs again e2e e2e-ui lint types matrix wheel benchmark clean
+.PHONY: help demo ui test coverage quick docs again e2e e2e-ui soak lint types matrix wheel benchmark clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
@@ -61,6 +61,13 @@ e2e-ui: $(VENV)/.installed  ## walk Airflow's pages, 3 and 2.11, in a real Chrom
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group ui
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install chromium >/dev/null 2>&1 || true
 	@$(BIN)/python -m pytest tests/ui
+
+# How long `make soak` goes on.
+MINUTES ?= 30
+
+soak: $(VENV)/.installed  ## run the example DAGs under random faults and kills for half an hour (MINUTES=30), and check the books
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(SOAK_ARGS)
 
 docs: $(VENV)/.installed  ## build the documentation into build/site; a warning is an error
 	@$(UV) pip install --quiet --python $(BIN)/python --group docs

@@ -40,8 +40,10 @@ with DAG("erase_persons", doc_md=__doc__, schedule=None, start_date=START, param
         ticket="{{ params.ticket }}",
         approval=APPROVAL,
         warehouse=[  # what load_events and load_persons have loaded
-            {"sql_conn_id": "warehouse", "table": "events", "distinct_id_column": "distinct_id"},
             {"sql_conn_id": "warehouse", "table": "persons", "person_id_column": "id"},
+            # By the person, too: that also finds what was loaded before somebody's persons were merged.
+            {"sql_conn_id": "warehouse", "table": "events", "distinct_id_column": "distinct_id"}
+            | {"person_id_column": "person_id"},
         ],
         # PostHog deletes events on one of the next weekends: look once an hour, and hold no worker meanwhile.
         verify_options={"poke_interval": timedelta(hours=1), "timeout": timedelta(days=30)},

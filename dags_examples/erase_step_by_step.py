@@ -24,8 +24,9 @@ except ImportError:  # Airflow 2
     from airflow.models.dag import DAG
 
 FILES = os.environ.get("POSTHOG_EXAMPLE_FILES", "s3://private")
-WORK = {"work_path": FILES + "/{{ run_id | replace(':', '-') }}.jsonl", "audit_path": FILES + "/certificates"}
-TABLE = {"sql_conn_id": "warehouse", "table": "events", "distinct_id_column": "distinct_id"}
+WORK = {"work_path": FILES + "/private/{{ run_id | replace(':', '-') }}.jsonl", "audit_path": FILES + "/certificates"}
+TABLE = {"sql_conn_id": "warehouse", "table": "events"}
+COLUMNS = {"distinct_id_column": "distinct_id", "person_id_column": "person_id"}  # the second: from before a merge, too
 PARAMS = {"requests_path": "", "approved": False}
 
 with DAG("erase_step_by_step", doc_md=__doc__, schedule=None, start_date=datetime(2026, 1, 1), params=PARAMS) as dag:
@@ -36,13 +37,11 @@ with DAG("erase_step_by_step", doc_md=__doc__, schedule=None, start_date=datetim
         task_id="verify", request=delete.output, keep_work_file=True, close_certificate=False, mode="reschedule"
     )
     proved: Any = {"request": delete.output, "proof": verify.output}
-    table = PostHogEraseFromSqlOperator(task_id="table", **TABLE, **proved)
-    files = PostHogEraseFromFilesOperator(
-        task_id="files", path=FILES + "/lake", distinct_id_column="distinct_id", **proved
-    )
+    table = PostHogEraseFromSqlOperator(task_id="table", **TABLE, **COLUMNS, **proved)
+    files = PostHogEraseFromFilesOperator(task_id="files", path=FILES + "/lake", **COLUMNS, **proved)
     suppress = PostHogSuppressPersonsOperator(task_id="suppress", suppress_path=FILES + "/erased", **proved)
     seal = PostHogSealErasureOperator(task_id="seal", sealed_path=FILES + "/sealed", **proved)
     finish = PostHogFinishErasureOperator(task_id="finish", **proved)
-    discard = PostHogDiscardErasureOperator(task_id="discard", request=who.output, trigger_rule="all_failed")
+    discard = PostHogDiscardErasureOperator(task_id="discard", request=who.output, trigger_rule="one_failed")
     gate >> discard
     verify >> [table, files, suppress, seal] >> finish

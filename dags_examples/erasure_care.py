@@ -1,6 +1,6 @@
 """What erasures need every day: those that are due are told, old ones are looked at again, left files are swept.
 
-Two more tasks are for a decision, and run only when the DAG is triggered with `{"reason": ...}` and the request.
+Two more DAGs are for a decision. Trigger them with the `request` as a task of the erasure returned it, and a `reason`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,26 @@ from airflow_provider_posthog.operators.persons import PostHogSweepErasureFilesO
 from airflow_provider_posthog.sensors.erasures import PostHogErasuresDueSensor
 
 try:
-    from airflow.sdk import DAG
+    from airflow.sdk import DAG, Param
 except ImportError:  # Airflow 2
     from airflow.models.dag import DAG
+    from airflow.models.param import Param
 
 FILES = os.environ.get("POSTHOG_EXAMPLE_FILES", "s3://private")
 WEEK, DUE = timedelta(days=7), {"mode": "reschedule", "timeout": 60, "soft_fail": True}
+BY_HAND = {"doc_md": __doc__, "schedule": None, "start_date": datetime(2026, 1, 1)}
 REQUEST = {"request": "{{ params.request }}", "reason": "{{ params.reason }}"}
-PARAMS = {"request": {}, "reason": "", "decision": ""}
-START = datetime(2026, 1, 1)
+PARAMS = {"request": Param(None, type="object"), "reason": Param(None, type="string", description="no personal data")}
+DECISION = Param(None, type="string", description="who accepts it, and when")
 
-with DAG("erasure_care", doc_md=__doc__, schedule="@daily", start_date=START, catchup=False) as dag:
+with DAG("erasure_care", **{**BY_HAND, "schedule": "@daily"}, catchup=False) as dag:
     PostHogErasuresDueSensor(task_id="due", audit_path=FILES + "/certificates", within=WEEK, **DUE)
     PostHogLookAgainOperator(task_id="look_again", sealed_path=FILES + "/sealed")
     PostHogSweepErasureFilesOperator(task_id="sweep", folder=FILES + "/private")
 
-with DAG("erasure_decisions", doc_md=__doc__, schedule=None, start_date=START, params=PARAMS) as decisions:
-    extend = PostHogExtendErasureOperator(task_id="extend", **REQUEST)
-    close = PostHogCloseErasureOperator(task_id="close", decision="{{ params.decision }}", **REQUEST)
+with DAG("erasure_extension", **BY_HAND, params=PARAMS, render_template_as_native_obj=True) as extension:
+    PostHogExtendErasureOperator(task_id="extend", **REQUEST)
+
+PARAMS = {**PARAMS, "decision": DECISION}
+with DAG("erasure_ending", **BY_HAND, params=PARAMS, render_template_as_native_obj=True) as ending:
+    PostHogCloseErasureOperator(task_id="close", decision="{{ params.decision }}", **REQUEST)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 from airflow_provider_posthog.sensors.retention import PostHogRetentionSensor
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
@@ -16,7 +17,7 @@ except ImportError:  # Airflow 2
 
 FILES = os.environ.get("POSTHOG_EXAMPLE_FILES", "s3://lake") + "/years/"
 EDGES = os.environ.get("POSTHOG_EXAMPLE_EDGES", "2026-01-01,2026-02-01,2026-03-01,2026-04-01").split(",")
-SPANS = [{"start": f"{one}T00:00:00Z", "end": f"{end}T00:00:00Z"} for one, end in zip(EDGES, EDGES[1:])]  # noqa: B905, RUF007
+SPANS = [{"start": f"{one}T00:00:00Z", "end": f"{end}T00:00:00Z"} for one, end in pairwise(EDGES)]
 
 with DAG("files_of_years", doc_md=__doc__, schedule=None, start_date=datetime(2026, 1, 1), tags=["posthog"]) as dag:
     soon = PostHogRetentionSensor(task_id="soon", before=SPANS[0]["start"], within=timedelta(days=36500), timeout=60)

@@ -211,6 +211,23 @@ def test_what_an_error_says() -> None:
     assert "billing limit" in str(PostHogQuotaError(status=402, method="GET", path="/x/"))
 
 
+@pytest.mark.parametrize(
+    ("path", "detail", "says"),
+    [
+        ("/api/projects/999/", "Project not found.", "project_id, and that its host is the region"),
+        ("/api/environments/7/", None, "project_id, and that its host is the region"),
+        ("/api/projects/1/query/", "API route not found", "host: it may be no PostHog"),
+    ],
+)
+def test_a_404_of_the_project_or_of_no_posthog_says_what_to_look_at(path: str, detail: str | None, says: str) -> None:
+    assert says in str(PostHogNotFoundError(status=404, method="GET", path=path, detail=detail))
+
+
+def test_a_404_of_a_thing_blames_no_connection() -> None:
+    error = PostHogNotFoundError(status=404, method="GET", path="/api/projects/1/exports/9/", detail="Not found.")
+    assert "Check" not in str(error)
+
+
 def test_a_settings_error_is_a_value_error() -> None:
     assert isinstance(PostHogSettingsError("a", "b", "c"), ValueError)
 

@@ -166,7 +166,7 @@ def json_holding(name: str, kind: type) -> Callable[[Answer], dict[str, Any]]:
     """Return a reader of objects that must have a field: a missing list is not the same as an empty one.
 
     :param name: the field.
-    :param kind: its type: ``list`` or ``dict``.
+    :param kind: its type: ``list``, ``dict`` or ``str``.
     """
 
     def read(answer: Answer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 from airflow_provider_posthog.api.arguments import Limit, Number, Offset, Text
-from airflow_provider_posthog.api.call import Call, json_item, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_holding, json_item, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
 _READ = ("experiment:read",)
@@ -106,7 +106,7 @@ def recalculate(experiment_id: Number) -> Call[Recalculation]:
 
     :param experiment_id: its number.
     """
-    return recalculate.call(json_object, json={}, id=experiment_id)
+    return recalculate.call(json_item, json={}, id=experiment_id)
 
 
 @endpoint("GET", "experiments/{id}/metrics_recalculation/{run}/", scopes=_READ)
@@ -116,7 +116,7 @@ def recalculation(experiment_id: Number, run: Text) -> Call[Recalculation]:
     :param experiment_id: the experiment's number.
     :param run: its UUID, or ``latest``: the newest that has ended; 404 if there is none.
     """
-    return recalculation.call(json_object, id=experiment_id, run=run)
+    return recalculation.call(json_item, id=experiment_id, run=run)
 
 
 @endpoint("GET", "experiments/{id}/timeseries_results/", scopes=_READ)
@@ -128,4 +128,4 @@ def timeseries(experiment_id: Number, *, metric_uuid: Text, fingerprint: Text) -
     :param fingerprint: the metric's ``fingerprint``.
     """
     query = {"metric_uuid": metric_uuid, "fingerprint": fingerprint}
-    return timeseries.call(json_object, query=query, id=experiment_id)
+    return timeseries.call(json_holding("status", str), query=query, id=experiment_id)

@@ -36,7 +36,7 @@ class Telling:
     """Decides what of a wait is logged. A line per poll would flood the log of a long job."""
 
     def __init__(self) -> None:
-        self._shown: object = None
+        self._shown: object = _kind_of(Verdict("pending"))  # that it has just been asked for says nothing
         self._again = self._held_again = _AGAIN
         self._held = False
 

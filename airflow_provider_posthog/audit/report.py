@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from airflow_provider_posthog.audit.extract import hidden_events
 from airflow_provider_posthog.audit.pseudonyms import SHORT
 from airflow_provider_posthog.audit.records import AuditRecord
 from airflow_provider_posthog.audit.timeline import Mark, text, timeline
-from airflow_provider_posthog.audit.verify import Verdict
+from airflow_provider_posthog.audit.verify import Story, Verdict
 
 #: How many persons and records are listed one by one.
 MAX_ROWS = 200
@@ -75,17 +76,29 @@ _GENERATIONS: Mapping[str, str] = {
     "B": "as PostHog from December 2025 to September 2026: the profile with the answer (B)",
     "C": "as PostHog since September 2026: the profile some minutes after the answer (C)",
 }
+#: What kinds of records are, in words that say something to whoever signs.
+_KINDS: Mapping[str, str] = {
+    "requested": "request begun",
+    "dry_run": "dry run",
+    "accepted": "deletion accepted by PostHog",
+    "state_changed": "looked, and found news",
+    "verified": "proved",
+    "residue": "what PostHog cannot erase",
+    "exported": "data exported",
+}
+#: What a column holds that reads badly in two lines: a moment, and a number.
+_IN_ONE_LINE = re.compile(r"\d{4}-\d\d-\d\dT\S+|[\d,]+")
 #: Ends of requests that were not to erase anything, each in a word and a sentence.
 _ENDED: Mapping[object, tuple[str, str]] = {
     "DRY_RUN": ("DRY RUN", "Nothing was erased: this shows what would have been done."),
     "EXPORTED": ("DATA EXPORTED", "A copy of the person's data was made, and counted. Nothing was to be erased."),
 }
 _STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:760px;margin:24px auto;padding:0 16px}
+body{font:15px/1.45 system-ui,sans-serif;color:#1b1b1b;max-width:900px;margin:24px auto;padding:0 16px}
 h1{font-size:21px;margin:0 0 12px}h2{font-size:16px;margin:22px 0 6px}p,ul{margin:6px 0}
 table{border-collapse:collapse;width:100%;font-size:13px}
-th,td{text-align:left;vertical-align:top;padding:3px 10px 3px 0;border-bottom:1px solid #ddd;overflow-wrap:anywhere}
-td.n{text-align:right}code{font-size:12px}.verdict{border:2px solid;border-radius:6px;padding:10px 14px}
+th,td{text-align:left;vertical-align:top;padding:3px 10px 3px 0;border-bottom:1px solid #ddd;overflow-wrap:break-word}
+th,.one{white-space:nowrap}code{font-size:12px}.verdict{border:2px solid;border-radius:6px;padding:10px 14px}
 .verdict strong{font-size:24px;letter-spacing:.03em}.good{color:#1a7f37}.bad{color:#b42318}.neutral{color:#4a4a4a}
 .verdict ul,.verdict p{color:#1b1b1b}.small{color:#555;font-size:12px}
 @media print{body{margin:0;max-width:none;font-size:11pt}tr,svg,.verdict{break-inside:avoid}h2{break-after:avoid}}
@@ -123,7 +136,9 @@ def summary(verdict: Verdict) -> str:
     :param verdict: the result of checking the certificate.
     """
     word, why, look = _word(verdict)
-    lines = [f"{verdict.source}", f"  request: {verdict.request_id or 'unknown'}"]
+    ticket = verdict.story.records[0].who.get("ticket") if verdict.story.records else None
+    request = f"{verdict.request_id or 'unknown'}{f' (ticket {ticket})' if ticket else ''}"
+    lines = [f"{verdict.source}", f"  request: {request}"]
     lines += [f"  {line}" for line in _time(verdict)]
     lines += [f"  left on purpose: {left}" for left in verdict.story.left]
     lines.append(f"  certificate: {_soundness(verdict)}; {len(verdict.story.records)} records; {_origin(verdict)}")
@@ -211,6 +226,8 @@ def _request(verdict: Verdict) -> str:
         ("Request", verdict.request_id),
         ("Ticket", who.get("ticket") or "none"),
         ("Asked for by", f"DAG {who.get('dag_id')}, run {who.get('run_id')}, task {who.get('task_id')}"),
+        *_noted(story, "Approved", "approved"),
+        *_noted(story, "Erased outside PostHog", "erased"),
         ("Deadline", deadline.text() if deadline else "not told"),
         ("First and last record", f"{first.at} and {story.records[-1].at}"),
         ("PostHog", f"{server.get('host', 'not told')}, project {server.get('project_id', 'not told')}"),
@@ -221,6 +238,14 @@ def _request(verdict: Verdict) -> str:
         ("Calls made", _pairs(story.calls)),
     ]
     return _section("The request", _table(rows))
+
+
+def _noted(story: Story, title: str, word: str) -> Iterator[tuple[str, object]]:
+    """Yield the notes of the records that begin with a word: they belong at the top of the page."""
+    for record in story.records:
+        for note in record.facts.get("notes", ()):
+            if str(note).startswith(f"{word} "):
+                yield title, str(note).removeprefix(f"{word} ")
 
 
 def _generation(verdict: Verdict) -> str:
@@ -240,7 +265,10 @@ def _states(verdict: Verdict) -> str:
 def _counts(verdict: Verdict) -> str:
     before, after = verdict.story.first("before") or {}, verdict.story.last("after") or {}
     names = [name for name in _COUNTS if name in before or name in after]
-    rows = [(_COUNTS[name], _shown(before, name), _shown(after, name)) for name in names]
+    # What is proved to be gone as a whole has no count of its own afterwards.
+    gone = "none can be read" if verdict.proves_erasure and not verdict.story.left else "not counted"
+    counted = [(_COUNTS[name], before, after, name) for name in names]
+    rows = [(says, _shown(was, name, "not counted"), _shown(now, name, gone)) for says, was, now, name in counted]
     hidden = _hidden(verdict)
     note = f"<p>{text(hidden)}</p>" if hidden else ""
     return _section("Counted before and after", _table(rows, "What", "Before", "After"), note)
@@ -301,7 +329,7 @@ def _row(record: AuditRecord) -> tuple[object, ...]:
     facts, who = record.facts, record.who
     notes = [*facts.get("notes", ()), *([facts["error"]] if "error" in facts else ())]
     task = f"{who.get('task_id')}, try {who.get('try_number')}"
-    what = " ".join(part for part in (record.kind.replace("_", " "), record.key) if part)
+    what = _KINDS.get(record.kind, record.kind)
     recipients = facts.get("persons_told") or ""
     when = record.at + (f" (PostHog's clock: {record.server_at})" if record.server_at else "")
     return (record.sequence, when, what, task, recipients, "; ".join(notes), record.hash[:16])
@@ -329,8 +357,8 @@ def _marks(verdict: Verdict) -> list[Mark]:
     ]
 
 
-def _shown(counts: Mapping[str, Any], name: str) -> str:
-    return _value(counts[name]) if name in counts else "not told"
+def _shown(counts: Mapping[str, Any], name: str, without: str) -> str:
+    return _value(counts[name]) if name in counts else without
 
 
 def _value(value: object) -> str:
@@ -359,5 +387,10 @@ def _list(items: Iterable[object]) -> str:
 
 def _table(rows: Iterable[tuple[object, ...]], *columns: str) -> str:
     head = f"<tr>{''.join(f'<th>{text(column)}</th>' for column in columns)}</tr>" if columns else ""
-    body = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f"<table>{head}{body}</table>" if body else ""
+
+
+def _cell(value: object) -> str:
+    shown = text(value)
+    return f'<td class="one">{shown}</td>' if _IN_ONE_LINE.fullmatch(shown) else f"<td>{shown}</td>"

@@ -170,7 +170,12 @@ class Verdict:
             doubts.append(f"The request was closed as {closing.facts.get('outcome')}.")
         counts = Counter(state or "not told" for state in self.story.states.values())
         counted = Counter((closing.facts.get("states") if closing else None) or {})
-        doubts += [f"{_are(counts[state])} in the state {state}." for state in sorted(counts) if state != "VERIFIED"]
+        known = sorted({*counts} - {"VERIFIED", "not told"})
+        doubts += [f"{_are(counts[state])} in the state {state}." for state in known]
+        if unknown := counts["not told"]:
+            doubts.append(
+                f"How it ended for {f'{unknown:,} persons' if unknown > 1 else '1 person'} is not in the records."
+            )
         if not counts:
             doubts.append("No person is named.")
         elif closing is not None and +counted != counts:

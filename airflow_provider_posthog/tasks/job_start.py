@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import jobs
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, JobKind
+from airflow_provider_posthog.api.retry import NOT_BEGUN
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.compat import state_store
 from airflow_provider_posthog.exceptions import (
@@ -132,7 +133,9 @@ class JobStartOperator(RemoteWorkOperator):
         for last in (False, True):
             try:
                 job_id, facts = self.submit_job(request, marker)
-            except (PostHogTransportError, PostHogServerError) as error:
+            except PostHogError as error:
+                if not _may_have_begun(error):
+                    raise
                 job = self._find_lost(request, marker, error)
                 if job is not None:
                     return job
@@ -188,3 +191,10 @@ class JobStartOperator(RemoteWorkOperator):
         store = state_store(context)
         if store is not None and store.get(STORE_KEY) is not None:
             store.delete(STORE_KEY)
+
+
+def _may_have_begun(error: PostHogError) -> bool:
+    """Tell whether an error leaves open if the job was begun, or says that it may be begun now (408, 425)."""
+    return isinstance(error, (PostHogTransportError, PostHogServerError)) or (
+        isinstance(error, PostHogAPIError) and error.status in NOT_BEGUN and error.status != 429
+    )

@@ -37,12 +37,12 @@ class SayingSensor(GuidedTask):
         """Log what a look saw, unless the one before saw the same; a sensor may look for weeks."""
         store = state_store(context) if self.reschedule else None
         before = store.get(SAID_KEY) if store is not None else self._said
-        self._said = reason or "It is not so yet."
+        self._said = _sentence(reason or "it is not so yet")
         if before == self._said:
             return
         if store is not None:
             store.set(SAID_KEY, self._said)
-        self.log.info("%s. %s", self._unmet(), reason)
+        self.log.info("%s. %s", self._unmet(), self._said)
 
     def _is_met(self, facts: Mapping[str, Any]) -> str:
         """Say that it is so, for the end of the log; ``facts`` are what the last look saw."""
@@ -68,3 +68,8 @@ class SayingSensor(GuidedTask):
         error = PostHogJobFailed(f"PostHog: {text}", job_id=self.job_id)
         error.lasting = lasting
         return error
+
+
+def _sentence(text: str) -> str:
+    """Return it as a sentence, to stand between others."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"

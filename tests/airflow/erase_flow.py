@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,26 +18,13 @@ from typing import Any
 settings = importlib.import_module("tests.conftest")  # before Airflow: it sets the log's level, too
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "DEBUG"
 
-from airflow_provider_posthog.compat import BaseOperator  # noqa: E402
 from airflow_provider_posthog.emulator.process import EmulatorProcess  # noqa: E402
-from tests.erasure.support import Lab  # noqa: E402
+from tests.erasure.support import Lab, Weekend  # noqa: E402
 from tests.load.databases import DuckDB  # noqa: E402
 from tests.operators.support import rows_of_database, task_states, xcoms  # noqa: E402
 
 GROUP = "erase_persons"
 TABLES = ("events", "persons")
-
-
-class _Weekend(BaseOperator):
-    """PostHog's weekend, between the request and the proof."""
-
-    def __init__(self, *, url: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.url = url
-
-    def execute(self, context: Any) -> None:
-        request = urllib.request.Request(f"{self.url}/__emulator__/sweep", b"{}", method="POST")
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).close()
 
 
 class Flow:
@@ -78,7 +64,7 @@ class Flow:
         verify.mode, verify.poke_interval, verify.timeout, verify.failure_grace = "poke", 0.2, 15, 0.0
         verify.quiet_period = 0.0
         with dag:
-            dag.get_task(f"{GROUP}.delete") >> _Weekend(task_id="weekend", url=self.posthog.url) >> verify
+            dag.get_task(f"{GROUP}.delete") >> Weekend(task_id="weekend", url=self.posthog.url) >> verify
         return self._run_dag(dag, run_conf={"ticket": "DSR-42", "approved": True, **params})
 
     def left(self) -> dict[str, int]:

@@ -73,3 +73,19 @@ def test_every_public_class_is_in_an_example() -> None:
 def test_every_example_is_on_the_page_of_examples() -> None:
     page = (FOLDER.parent / "docs" / "examples.md").read_text(encoding="utf-8")
     assert re.findall(r'--8<-- "dags_examples/(\w+)\.py"', page) == [path.stem for path in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_run_by_a_test(path: Path) -> None:
+    stories = [one for one in Path(__file__).parent.glob("*.py") if one != Path(__file__)]
+    named = re.compile(rf"[\"'. ]{path.stem}\b")
+    assert any(named.search(one.read_text(encoding="utf-8")) for one in stories)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_one_click_on_trigger_loads_no_months_that_nobody_has_named(path: Path) -> None:
+    for dag in dags(path):
+        for name, param in dag.params.items():
+            given = dag.params.get_param(name) if hasattr(dag.params, "get_param") else param
+            if getattr(given, "schema", {}).get("format") == "date":
+                assert not isinstance(given.value, str), name

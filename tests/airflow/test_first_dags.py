@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -43,3 +45,31 @@ def test_the_first_dag_of_a_page_writes_every_event_of_the_day_that_ends_at_its_
     there = connected.count_events(told["interval"]["start"], told["interval"]["end"], "created_at")
     assert told["rows"] == there > 0
     assert list(folder.rglob("*.parquet"))
+
+
+@pytest.fixture
+def connection_in_the_database(posthog: EmulatorProcess, airflow_db: None) -> Iterator[None]:
+    """As `airflow connections add` leaves it."""
+    from airflow.models import Connection
+    from airflow.utils.session import create_session
+
+    found = json.loads(posthog.airflow_connection_json())
+    extra = json.dumps(found.pop("extra"))
+    with create_session() as session:
+        session.add(Connection(conn_id="posthog_default", extra=extra, **found))
+    yield
+    with create_session() as session:
+        session.query(Connection).filter_by(conn_id="posthog_default").delete()
+
+
+def test_a_deferred_task_of_a_test_run_finds_a_connection_of_the_database(
+    posthog: EmulatorProcess, connection_in_the_database: None, run_dag: Callable[..., Any], tmp_path: Path
+) -> None:
+    """The trigger of `airflow dags test` finds it by Airflow's blocking look-up only."""
+    assert "AIRFLOW_CONN_POSTHOG_DEFAULT" not in os.environ
+    dag = first_dag("README.md", tmp_path)
+    dag.get_task("events").deferrable = True
+    date = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+    run = run_dag(dag, **when(date))
+    assert task_states(run) == {"events": "success"}
+    assert xcoms(run)["events", -1, "return_value"]["rows"] > 0

@@ -694,7 +694,7 @@ EXPERIMENTS = [
     get(
         "experiments.timeseries",
         "experiments/7/timeseries_results/",
-        {"metric_uuid": UUID},
+        {"metric_uuid": UUID, "status": "pending"},
         pairs(metric_uuid=UUID, fingerprint="f"),
         experiment_id=7,
         metric_uuid=UUID,

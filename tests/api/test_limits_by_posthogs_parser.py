@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.api.hogql.limits import Arm, limits_of
@@ -116,6 +116,9 @@ def is_right(ours: Arm, theirs: dict[str, Any]) -> bool:
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STATEMENTS)
+@example("(SELECT a LIMIT 5 WITH TIES) LIMIT 0")
+@example("((SELECT a LIMIT 5 WITH TIES) LIMIT 2) LIMIT 3")
+@example("(SELECT a LIMIT 1) LIMIT 2 WITH TIES")
 def test_each_select_that_posthog_limits_is_an_arm_with_its_limit(sql: str) -> None:
     parsed = tree(sql)
     assume(parsed is not None)

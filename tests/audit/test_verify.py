@@ -413,7 +413,7 @@ def test_a_person_who_was_asked_for_and_forgotten_is_a_doubt(place: Place) -> No
     trail.close("VERIFIED", states={"VERIFIED": 1})
     verdict = verify_folder(trail.folder, fs, pseudonyms=PSEUDONYMS)
     assert verdict.is_intact
-    assert "1 person is in the state not told." in verdict.doubts
+    assert "How it ended for 1 person is not in the records." in verdict.doubts
     assert not verdict.proves_erasure
 
 

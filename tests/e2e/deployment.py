@@ -293,6 +293,15 @@ class Deployment(Api):
         self._parts[part].kill()
         self._parts[part].wait()
 
+    def kill_all_of(self, part: str) -> None:
+        """Kill -9 a part with all that it forked, as the end of its container would.
+
+        A scheduler's idle workers hold its connection to the database open. If it died within a transaction, its locks
+        stay with them, and no other scheduler goes on with those runs.
+        """
+        os.killpg(self._parts[part].pid, signal.SIGKILL)
+        self._parts[part].wait()
+
     def _is_healthy(self) -> bool:
         for name, process in self._parts.items():
             if process.poll() is not None:

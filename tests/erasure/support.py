@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
@@ -164,6 +166,18 @@ class Lab:
     def _count(self, where: str, value: str) -> int:
         rows = self.raw.query(f"select count() from events where {where}", v=value).json()["results"]
         return int(rows[0][0])
+
+
+class Weekend(BaseOperator):
+    """PostHog's weekend, between the request and the proof of a DAG."""
+
+    def __init__(self, *, url: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.url = url
+
+    def execute(self, context: Any) -> None:
+        request = urllib.request.Request(f"{self.url}/__emulator__/sweep", b"{}", method="POST")
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30).close()
 
 
 def timeless(facts: dict[str, Any]) -> dict[str, Any]:

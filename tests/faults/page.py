@@ -131,10 +131,10 @@ with those of a run without a fault. It found:
 _SOAK = """
 ## A soak
 
-`make soak` runs {examples} of the example DAGs for half an hour on a whole deployment: scheduler, triggerer, workers and
-PostgreSQL, each a process. Meanwhile PostHog answers with random faults, and random workers, triggerers and schedulers
-are killed. It prints its seed. At the end nothing is wrong any more, and the books are checked: each run is green; one
-that failed for faults that lasted longer than its tries, once it was cleared; the warehouse and the files have the rows that
+`make soak` runs {examples} of the example DAGs for half an hour on a whole deployment: scheduler, triggerer, workers
+and PostgreSQL, each a process. Meanwhile PostHog answers with random faults, and random workers, triggerers and
+schedulers are killed. It prints its seed. At the end nothing is wrong any more, and the books are checked: each run is
+green; one that failed for faults that outlasted its tries, once it was cleared; the warehouse has the rows that
 PostHog has, and PostHog those of the warehouse; there is no job more than runs asked for, none that still runs, no part
 of a file, no table of a load that ended, and no key, salt, e-mail address or distinct id in a log. Not in it are
 `erase_persons` and `hand_out_person_data`, which are a person's, what watches for events, and the recipes, which need a

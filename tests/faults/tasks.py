@@ -34,6 +34,7 @@ def _from_file(place: Place) -> PostHogFromObjectStorageOperator:
     return PostHogFromObjectStorageOperator(
         task_id="task",
         path=f"file://{path}",
+        format="jsonl",
         **{"event": "order", "distinct_id": "customer", "timestamp": "placed_at", "key": ["id"]},
         **{"quiet_period": 0, "poll_interval": 0.1, "timeout": 0},
     )

@@ -228,6 +228,20 @@ def test_a_connection_that_is_not_there_is_logged(
     assert "nowhere_at_all" in caplog.text + capfd.readouterr().out
 
 
+def test_a_test_that_fails_is_logged_with_the_connection_and_the_reason(
+    connected: EmulatorProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    _use(monkeypatch, connected, password="phx_wrong")
+    with caplog.at_level(logging.WARNING):
+        _, text = PostHogHook().test_connection()
+    logged = caplog.text + capfd.readouterr().out
+    assert "posthog_default" in logged
+    assert text[:60] in logged
+
+
 def test_a_key_of_another_project_is_no_success(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     _use(monkeypatch, connected, password=connected.create_key(projects=[connected.project_id + 1]))
     good, text = PostHogHook().test_connection()

@@ -13,7 +13,9 @@ import pytest
 
 import airflow_provider_posthog
 from airflow_provider_posthog import exceptions
+from airflow_provider_posthog.compat import AirflowFailException
 from airflow_provider_posthog.exceptions import (
+    PostHogErasureError,
     PostHogError,
     PostHogIncompleteError,
     PostHogPermissionError,
@@ -91,6 +93,16 @@ def test_the_log_of_a_failed_task_names_the_page_once(method: str, kind: type[Fa
         with pytest.raises(PostHogPermissionError):
             getattr(task, method)({})
         assert said() == [("PostHogPermissionError", DENIED.docs)]
+
+
+@pytest.mark.parametrize(
+    ("states", "lasting"),
+    [({"NOT_FOUND": 2}, True), ({"NOT_FOUND": 1, "SURVIVORS": 1}, False), ({"SURVIVORS": 2}, False), ({}, False)],
+)
+def test_identifiers_of_which_all_lead_to_nobody_make_no_other_try(states: dict[str, int], lasting: bool) -> None:
+    with pytest.raises(PostHogErasureError) as caught:
+        Fails(error=PostHogErasureError("2 persons", states=states), task_id="fails").execute({})
+    assert isinstance(caught.value, AirflowFailException) is lasting
 
 
 def test_what_is_no_error_of_ours_or_is_handled_says_nothing(said: Said) -> None:

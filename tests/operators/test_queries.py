@@ -253,6 +253,17 @@ def test_a_late_twin_that_fails_fails_the_task_with_posthogs_reason(connected: E
         task.execute_complete(context(), event)
 
 
+@pytest.mark.parametrize("status", [408, 425])
+def test_a_start_that_was_not_begun_is_looked_for_and_asked_for_once_more(
+    scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr("airflow_provider_posthog.tasks.job_start._LOST_WAITS", (0.01,))
+    done = {"id": "q", "complete": True, "results": ROWS, "start_time": "2026-11-22T00:00:00Z"}
+    scripted.script(error(status), error(404), ok({"query_status": done}))
+    assert query().execute(context())["rows"] == [[1]]
+    assert [call.method for call in scripted.requests] == ["POST", "GET", "POST"]
+
+
 @MODES
 def test_a_store_is_emptied_on_success(connected: EmulatorProcess, deferrable: bool) -> None:
     store = Store()

@@ -125,8 +125,11 @@ class _Reader:
         if own is None:
             return Limits(tuple(arms), frozenset(operators), tail), at
         if len(arms) == 1:  # behind a SELECT in brackets its LIMIT stands in for the one within
-            arm = Arm(written=True) if own.stretches else own  # PostHog forgets WITH TIES there
-            return Limits((arm if own.written else arms[0],)), at
+            if not own.written:
+                return Limits((arms[0],)), at
+            # PostHog forgets WITH TIES there, and keeps that of the SELECT within.
+            inner = arms[0].stretches
+            return Limits((Arm(written=True, stretches=inner) if inner or own.stretches else own,)), at
         return Limits(tuple(arms), frozenset(operators), True), at
 
     def has_operator(self, at: int) -> bool:
