@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import selectors
 import time
 from collections.abc import Callable, Coroutine
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# They take the clock when they are imported, and would keep that of one test for all others.
+for _name in ("capture.sender", "download.http", "extract.progress"):
+    importlib.import_module(f"airflow_provider_posthog.{_name}")
 _time, _monotonic, _sleep = time.time, time.monotonic, time.sleep
 #: Seconds that the clock has to be ahead of the server's before the server hears of it.
 _TELL = 1.0
