@@ -30,6 +30,8 @@ class JumpingClock:
 
     def __init__(self, tell: Callable[[float], object]) -> None:
         self.jumped = 0.0
+        #: Seconds that a jump takes at the most: more, where a request of before has to arrive meanwhile.
+        self.moment = 0.001
         self._wrong = 0.0
         self._tell = tell
         self._told = 0.0
@@ -44,7 +46,7 @@ class JumpingClock:
         """Let time pass, and the processor do something else for a moment."""
         self.jumped += max(0.0, seconds)
         JumpingClock.ever += max(0.0, seconds)
-        _sleep(0.001)
+        _sleep(min(max(seconds, 0.001), self.moment))
         if self.jumped - self._told >= _TELL:
             step, self._told = self.jumped - self._told, self.jumped
             self._tell(step)
