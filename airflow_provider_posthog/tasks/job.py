@@ -248,7 +248,10 @@ class PostHogJobOperator(JobStartOperator):
             return result
         if ended.outcome in ("failed", "gone"):
             self._forget(context)
-            raise PostHogJobFailed(f"PostHog: {name} {ended.outcome}: {ended.reason}", job_id=job.id)
+            text = f"PostHog: {name} {ended.outcome}: {ended.reason}"
+            if job.id.startswith("airflow-"):  # a long id of our own says less than PostHog's reason
+                text = f"PostHog: the {self.job_kind.name} {ended.outcome}: {ended.reason} [{job.id}]"
+            raise PostHogJobFailed(text, job_id=job.id)
         if ended.outcome == "timeout":
             raise self._out_of_time(job, limit, ended.reason)
         raise PostHogJobError(f"Lost sight of {name} ({ended.outcome}): {ended.reason}", job_id=job.id)

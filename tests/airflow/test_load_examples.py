@@ -104,18 +104,22 @@ def test_the_asset_of_refresh_insights_is_told_of_proved_rows(
     connected: EmulatorProcess, duck: DuckDB, run_example: Callable[..., Any]
 ) -> None:
     run = run_example("load_events", NOON + 8 * HOUR)
+    from dags_examples import refresh_insights
+
+    ((uri, extra, task),) = asset_events(run)
+    assert (uri, task) == (refresh_insights.EVENTS.uri, "load")
+    assert f'"rows": {duck.count()}' in extra
+
+
+def asset_events(run: Any) -> list[tuple[Any, ...]]:
+    """Return the address, the extra and the task of what a run has told of assets."""
     table = "asset" if rows_of_database("SELECT 1 FROM sqlite_master WHERE name = 'asset_event'") else "dataset"
-    found = rows_of_database(
+    return rows_of_database(
         f"SELECT a.uri, e.extra, e.source_task_id FROM {table}_event e JOIN {table} a ON a.id = e.{table}_id"
         " WHERE e.source_run_id = ? AND e.source_dag_id = ?",
         run.run_id,
         run.dag_id,
     )
-    from dags_examples import refresh_insights
-
-    ((uri, extra, task),) = found
-    assert (uri, task) == (refresh_insights.EVENTS.uri, "load")
-    assert f'"rows": {duck.count()}' in extra
 
 
 def test_weeks_of_history(connected: EmulatorProcess, duck: DuckDB, run_example: Callable[..., Any]) -> None:
@@ -148,6 +152,8 @@ def test_persons_with_tombstones(
     assert green(first)
     total = told(first, "load")["rows"]
     assert counted(first) == (total, 0, 0, 0)
+    ((_, extra, _),) = asset_events(first)
+    assert json.loads(extra) == {"rows": total, "inserted": total, "changed": 0, "gone": 0}
     assert warehouse.count("persons") == total > 500
     PostHogHook().send(persons.delete(gone))
     assert green(second := run_example("load_persons", TODAY))

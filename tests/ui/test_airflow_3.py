@@ -156,7 +156,7 @@ def test_an_error_names_the_thing_the_place_and_the_next_step_and_is_not_tried_a
         page = signed_in
         page.goto(address(three, "bad", run, task))
         page.get_by_text(
-            re.compile("the project has no insight")
+            re.compile("the project has no such insight")
         ).first.click()  # folds the frames, whose paths are ours
         picture(page, "failed-log")
 
