@@ -31,7 +31,10 @@ ERRORS = {
     "wrong_table": ('Unknown table "evnts"', PAGE),
     "wrong_source": ("source: 'evnts' is not known. Write one of events, persons", PAGE),
     "no_interval": ("start: is not given, and the run has no data interval.", "CronDataIntervalTimetable", PAGE),
-    "no_insight": ("PostHog: insight AbCd1234: is 'AbCd1234', and the project has no such insight that this key may see.", PAGE),
+    "no_insight": (
+        "PostHog: insight AbCd1234: is 'AbCd1234', and the project has no such insight that this key may see.",
+        PAGE,
+    ),
     "no_host": ("no connection (DNS knows no such host) (5 attempts), at no-such-host.invalid", PAGE),
     "refused": ("no connection (refused) (5 attempts), at 127.0.0.1:9", PAGE),
     "no_type": ("sql_conn_id: is a connection of the type generic, which is no database.", "AIRFLOW_CONN_", PAGE),
