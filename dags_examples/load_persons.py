@@ -34,4 +34,4 @@ with DAG("load_persons", doc_md=__doc__, schedule="@daily", start_date=START, ca
             warehouse.commit()
         outlet_events[PERSONS].extra = {name: loaded[name] for name in ("rows", "inserted", "changed", "gone")}
 
-    forget(PostHogToSqlOperator(task_id="load", **TO, **WHAT).output)  # type: ignore[arg-type]
+    forget(PostHogToSqlOperator(task_id="load", **TO, **WHAT).output)
