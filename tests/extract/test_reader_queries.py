@@ -80,7 +80,7 @@ def test_a_column_named_as_the_readers_own_is_refused(settings: ClientSettings, 
     sql = f"SELECT number AS id, number AS {name}, now() AS at FROM numbers(3)"
     with pytest.raises(PostHogSettingsError, match=f"hogql: has a column {name}, a name that the reader uses"):
         read(settings, sources.hogql(sql, key="id", time_column="at"), START, START + DAY)
-    with pytest.raises(PostHogSettingsError, match=f"{name}' cannot be"):
+    with pytest.raises(PostHogSettingsError, match=f"{name}', which cannot be"):
         sources.events({"uuid": "uuid", name: "event"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import selectors
 import time
 from collections.abc import Callable, Coroutine
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+# They take the clock when they are imported, and would keep that of one test for all others.
+for _name in ("capture.sender", "download.http", "extract.progress"):
+    importlib.import_module(f"airflow_provider_posthog.{_name}")
 _time, _monotonic, _sleep = time.time, time.monotonic, time.sleep
 #: Seconds that the clock has to be ahead of the server's before the server hears of it.
 _TELL = 1.0
@@ -26,6 +30,8 @@ class JumpingClock:
 
     def __init__(self, tell: Callable[[float], object]) -> None:
         self.jumped = 0.0
+        #: Seconds that a jump takes at the most: more, where a request of before has to arrive meanwhile.
+        self.moment = 0.001
         self._wrong = 0.0
         self._tell = tell
         self._told = 0.0
@@ -40,7 +46,7 @@ class JumpingClock:
         """Let time pass, and the processor do something else for a moment."""
         self.jumped += max(0.0, seconds)
         JumpingClock.ever += max(0.0, seconds)
-        _sleep(0.001)
+        _sleep(min(max(seconds, 0.001), self.moment))
         if self.jumped - self._told >= _TELL:
             step, self._told = self.jumped - self._told, self.jumped
             self._tell(step)

@@ -182,7 +182,7 @@ def test_the_guard_counts_the_rows_that_the_filter_covers(database: Database) ->
 def test_rows_that_have_no_value_there_are_an_error(database: Database) -> None:
     """Of an older load without the column: nobody can tell whether they are of the filter, and would be doubled."""
     database.load(replacing(), events(4).drop_columns(["event"]))
-    with pytest.raises(PostHogSettingsError, match="4 of its rows have no 'event'"):
+    with pytest.raises(PostHogSettingsError, match="has 4 rows without 'event'"):
         database.load(replacing(only={"event": ("click",)}), events(4))
     assert database.count() == 4
     following = replacing(start=END, end=END + DAY, only={"event": ("click",)})
