@@ -33,6 +33,7 @@ ROOMS = (
     "assets",
     "retry_policy",
 )
+INSTALLED = Path(airflow_provider_posthog.__file__).parent
 #: Arguments of Airflow's (some since 3.3), and the names of folders (``date=2026-11-01``).
 OTHERS = {"schedule", "catchup", "hook_params", "date_filter_column", "date", "snapshot", "retry_policy"}
 #: What pages call things of ours.
@@ -51,14 +52,15 @@ def blocks(language: str = "python") -> Iterator[tuple[str, str]]:
 def docstrings() -> Iterator[tuple[str, str]]:
     """Every example in the docstring of a public class, with its name."""
     for room in ROOMS:
-        top = ROOT / PACKAGE / room
+        top = INSTALLED / room  # of the wheel, where that is tested
         for path in top.rglob("*.py") if top.is_dir() else [top.with_suffix(".py")]:
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
                 if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
                     text = f"{ast.get_docstring(node) or ''}\n"
                     found = re.findall(r"(?:::|\.\. code-block:: python)\n\n((?: +.*\n|\n)+)", text)
                     for number, code in enumerate(found):
-                        yield f"{path.relative_to(ROOT).as_posix()}:{node.name}:{number}", textwrap.dedent(code)
+                        where = f"{PACKAGE}/{path.relative_to(INSTALLED).as_posix()}"
+                        yield f"{where}:{node.name}:{number}", textwrap.dedent(code)
 
 
 #: By page and line, or by file and class.
