@@ -94,8 +94,8 @@ def test_a_snapshot_has_a_folder_of_its_own() -> None:
         ({"partition_by": ["day", "kind", "day"]}, "names 'date' twice"),
         ({"partition_by": ["day", "hour"]}, "names 'date' twice"),
         ({"partition_by": ["kind", "kind"]}, "names 'kind' twice"),
-        ({"partition_by": ["kind", "nope"]}, "no column 'nope'"),
-        ({"partition_by": ["kind", "day"], "partition_time": "n"}, "'n' is not a column of time"),
+        ({"partition_by": ["kind", "nope"]}, "'nope', which is not a column"),
+        ({"partition_by": ["kind", "day"], "partition_time": "n"}, "needs a column of time, and 'n' is none"),
         ({"partition_by": ["snapshot"]}, "not for an interval"),
     ],
 )
@@ -107,7 +107,7 @@ def test_folders_that_cannot_be_made_are_refused(options: dict[str, Any], proble
 
 def test_more_folders_than_can_be_meant_are_refused() -> None:
     rows = table([(str(number % 101), None, str(number % 103)) for number in range(10_500)])
-    with pytest.raises(PostHogSettingsError, match=r"'kind', 'b' puts 10,500 rows into 10,\d\d\d folders"):
+    with pytest.raises(PostHogSettingsError, match=r"puts 10,500 rows into 10,\d\d\d folders, by 'kind', 'b'"):
         list(split(rows, Layout(partition_by=["kind", "b"]), SCHEMA))
 
 

@@ -65,7 +65,7 @@ def test_the_columns_that_rows_are_found_by_keep_their_meaning(key: str, refused
         return Source(name="rows", table="t", columns={"id": "upper(id)"}, key=key)
 
     if refused:
-        with pytest.raises(PostHogSettingsError, match="'id' is the name of a column"):
+        with pytest.raises(PostHogSettingsError, match="reuse 'id', a column by which"):
             source()
     else:
         source()

@@ -145,12 +145,12 @@ def test_keys_that_sqlite_takes_for_one_are_told_by_their_column(
 ) -> None:
     sqlite.run(f"CREATE TABLE t (k text COLLATE {collation} {index}, n integer)")
     sqlite.load(write("t", ("k",)), rows(pair[0]))
-    with pytest.raises(PostHogLoadError, match=r"different in k, .*COLLATE BINARY"):
+    with pytest.raises(PostHogLoadError, match=r"that differ in k, .*COLLATE BINARY"):
         sqlite.load(write("t", ("k",)), pa.table({"k": [pair[1]], "n": [5]}))
     assert sqlite.rows("SELECT k, n FROM t") == [(pair[0], 0)]
     sqlite.run("DELETE FROM t")
     if index:
-        with pytest.raises(PostHogLoadError, match="different in k"):
+        with pytest.raises(PostHogLoadError, match="that differ in k"):
             sqlite.load(write("t", ("k",)), rows(*pair))
         assert sqlite.count("t") == 0
     else:

@@ -39,7 +39,7 @@ def test_an_engine_without_transactions_is_refused_before_anything_is_written(
 ) -> None:
     columns = "uuid varchar(40) primary key, event varchar(9), created_at datetime(6), properties varchar(99)"
     maria.run(f"CREATE TABLE events ({columns}) ENGINE = {engine}")
-    with pytest.raises(PostHogSettingsError, match=f"engine {engine}, which has no transactions"):
+    with pytest.raises(PostHogSettingsError, match=rf"engine \({engine}\) has no transactions"):
         maria.load(write(), events(3))
     assert maria.count() == 0
     maria.run("ALTER TABLE events ENGINE = InnoDB")
@@ -90,12 +90,12 @@ def test_keys_that_a_tables_collation_takes_for_one_are_told_by_their_column(
     maria.run(f"CREATE TABLE t (k varchar(50) COLLATE {collation}, n bigint, PRIMARY KEY (k))")
     both = pa.table({"k": keys, "n": [1, 2]})
     for tables in ([both], [both.slice(0, 1), both.slice(1)]):
-        with pytest.raises(PostHogLoadError, match=r"different in k, .*nopad_bin") as refused:
+        with pytest.raises(PostHogLoadError, match=r"that differ in k, .*nopad_bin") as refused:
             maria.load(write("t", ("k",)), *tables)
         assert keys[0] not in str(refused.value)
     assert maria.count("t") == 0
     maria.load(write("t", ("k",)), both.slice(0, 1))
-    with pytest.raises(PostHogLoadError, match="different in k"):
+    with pytest.raises(PostHogLoadError, match="that differ in k"):
         maria.load(write("t", ("k",)), both.slice(1))
     assert maria.rows("SELECT k, n FROM t") == [(keys[0], 1)]
 

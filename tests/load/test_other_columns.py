@@ -29,7 +29,7 @@ def test_values_of_columns_that_are_not_loaded_stay_by_merge_and_append(known: D
 def test_values_that_would_be_lost_with_their_interval_are_not_replaced_unasked(known: Database, default: str) -> None:
     known.load(replacing(), events(2))
     known.run(f"ALTER TABLE events ADD COLUMN mine integer {default}", "UPDATE events SET mine = 7")
-    with pytest.raises(PostHogSettingsError, match=r"'mine' is not among .*other_columns='null'"):
+    with pytest.raises(PostHogSettingsError, match=r"lack the table's column 'mine'.*other_columns='null'"):
         known.load(replacing(), events(3, event="new"))
     assert known.rows("SELECT event, mine FROM events") == [("click", 7)] * 2
     later = events(1, first=9, start=END, event="new")

@@ -82,7 +82,7 @@ def test_what_is_not_there_is_named(database: Database, table: str) -> None:
 
 
 def test_a_name_that_is_none_is_refused(database: Database) -> None:
-    with pytest.raises(PostHogSettingsError, match="not a name of a table"):
+    with pytest.raises(PostHogSettingsError, match="not the name of a table"):
         remove(database, [], [], "events; DROP TABLE events")
 
 

@@ -136,7 +136,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
         "arguments",
         "Did you mean 'insight_id'?",
     ),
-    "missing_argument": ({"call": "insights.retrieve"}, "arguments", "needs insight_id"),
+    "missing_argument": ({"call": "insights.retrieve"}, "arguments", "needs: insight_id"),
     "list_of_arguments": ({"call": "insights.retrieve", "arguments": [1]}, "arguments", "by name"),
     "text_for_a_number": (
         {"call": "dashboards.move_tile", "arguments": {"dashboard_id": 1, "tile_id": "5", "to_dashboard": 2}},

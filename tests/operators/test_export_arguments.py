@@ -177,7 +177,7 @@ def test_an_insight_of_the_old_kind_can_not_be_a_table(connected: EmulatorProces
 
 
 def test_an_insight_that_is_not_there_is_refused_before_the_export(connected: EmulatorProcess) -> None:
-    with pytest.raises(PostHogSettingsError, match="no insight 'nowhere1'"):
+    with pytest.raises(PostHogSettingsError, match="'nowhere1', and the project has no such insight"):
         export_operator(insight="nowhere1").execute({})
     assert posts(connected) == []
 

@@ -257,7 +257,7 @@ def test_a_late_twin_that_fails_fails_the_task_with_posthogs_reason(connected: E
 def test_a_start_that_was_not_begun_is_looked_for_and_asked_for_once_more(
     scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    monkeypatch.setattr("airflow_provider_posthog.tasks.job_start._LOST_WAITS", (0.01,))
+    monkeypatch.setattr("airflow_provider_posthog.api.jobs.LOST_WAITS", (0.01,))
     done = {"id": "q", "complete": True, "results": ROWS, "start_time": "2026-11-22T00:00:00Z"}
     scripted.script(error(status), error(404), ok({"query_status": done}))
     assert query().execute(context())["rows"] == [[1]]
@@ -345,8 +345,8 @@ def test_a_lost_answer_to_the_start_is_looked_for_and_not_repeated(scripted: Scr
     [
         ({"complete": True, "results": {**ROWS, "error": "Memory limit exceeded"}}, "Memory limit"),
         ({"complete": True, "results": {**ROWS, "is_cached": True}}, "cache"),
-        ({"complete": True, "results": None}, "no results"),
-        ({"complete": True, "results": {"columns": ["n"]}}, "no results"),
+        ({"complete": True, "results": None}, "no 'results'"),
+        ({"complete": True, "results": {"columns": ["n"]}}, "no 'results'"),
         ({"complete": False, "error": True, "error_message": "Unknown table x"}, "Unknown table"),
         ({"complete": True, "results": {**ROWS, "hasMore": True}}, "LIMIT"),
     ],

@@ -384,7 +384,7 @@ def test_bad_arguments_are_refused_before_anything_is_sent(
 
 
 def test_an_unknown_insight_is_said_to_be_unknown(connected: EmulatorProcess) -> None:
-    with pytest.raises(PostHogSettingsError, match="no insight"):
+    with pytest.raises(PostHogSettingsError, match="no such insight"):
         refresh(insight="nosuchid").execute({})
 
 

@@ -207,7 +207,7 @@ def test_an_insight_by_each_of_its_names(connected: EmulatorProcess, make: Any, 
 def test_an_insight_that_is_not_there_fails_it(
     connected: EmulatorProcess, make: Any, insight: Any, deferrable: bool
 ) -> None:
-    with pytest.raises(PostHogJobFailed, match=f"no insight '{insight}'"):
+    with pytest.raises(PostHogJobFailed, match=f"'{insight}', and the project has no such insight"):
         finish(make(insight=insight, deferrable=deferrable), context())
 
 

@@ -473,6 +473,7 @@ def test_posthogs_own_name(make_export: MakeExport, tmp_path: Path) -> None:
 @pytest.fixture
 def memory() -> Iterator[Any]:
     fs = MemoryFileSystem()
+    MemoryFileSystem.store.clear()  # it is one for all tests of the process
     attach("memory", fs=fs)
     yield fs
     MemoryFileSystem.store.clear()

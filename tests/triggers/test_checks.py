@@ -189,7 +189,7 @@ def test_a_rate_limit_does_not_outlast_the_deadline(scripted_check: ScriptedServ
         ({}, [error(401)], ("refused", "401")),
         ({}, [error(400)], ("refused", "400")),
         ({}, [error(404)], ("gone", "404")),
-        ({"check": "of_next_year"}, [], ("refused", "no check 'of_next_year'")),
+        ({"check": "of_next_year"}, [], ("refused", "'of_next_year', which this version")),
         ({"arguments": {"name": "x"}}, [], ("refused", "same version")),
         ({"arguments": {"number": "x"}}, [], ("refused", "not an id")),
     ],
