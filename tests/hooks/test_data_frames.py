@@ -301,9 +301,8 @@ def test_the_examples_of_the_page_run(
     connect(monkeypatch, connected)
     code = _blocks()[number].replace("s3://lake", tmp_path.as_uri())
     if importlib.util.find_spec("airflow.sdk") is None:  # Airflow 2, as the page says
-        code = code.replace(
-            "from airflow.sdk import DAG, task", "from airflow import DAG\nfrom airflow.decorators import task"
-        )
+        code = code.replace("from airflow.sdk import DAG", "from airflow import DAG\nfrom airflow.sdk import task")
+        code = re.sub(r"from airflow\.sdk import task\b(, task)?", "from airflow.decorators import task", code)
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(code, f"{DOCS.name}, block {number + 1}", "exec"), names)
     if "dag" in names:
