@@ -55,7 +55,8 @@ def test_a_person_decides(
     monkeypatch.setenv(SALT_VARIABLE, SALT)
     approved, rejected = (Request(airflow, posthog_alone, tmp_path / name) for name in ("approved", "rejected"))
     question = approved.answer("Approve")
-    assert question.startswith("Erase persons from PostHog (DSR-42)? 1 persons, 1 events, 0 recordings.")
+    assert question.startswith("Erase persons from PostHog (DSR-42)?")
+    assert "- Deleted there: 1 person, 1 event, 0 recordings" in question
     rejected.answer("Reject")
 
     assert airflow.wait_for_run("erasure", rejected.run_id) == "failed"
