@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -191,6 +192,8 @@ def test_what_a_block_gives_to_ours_is_an_argument_of_it(where: str) -> None:
 @pytest.mark.parametrize("where", BLOCKS)
 def test_tasks_of_a_block_have_the_name_of_one(where: str) -> None:
     """A name like one of ours that is neither imported nor known is a mistyped or renamed one."""
+    if "AssetWatcher(" in BLOCKS[where] and importlib.util.find_spec("airflow.sdk") is None:
+        pytest.skip("Airflow 2 has no watchers")
     tree = ast.parse(BLOCKS[where])
     imported = {
         each.asname or each.name for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) for each in one.names

@@ -692,8 +692,8 @@ def fill_in_the_form_of_2() -> None:
     assert 'type="password"' in shown
     assert proxy in shown, "saving the page unchanged would erase the proxy"
     assert form.find_audit_salt(conn(extra=page.data)) == SALT
-    assert 'type="password"' in page.audit_salt()
-    assert SALT in page.audit_salt(), "saving the page unchanged would erase the salt"
+    assert 'type="password"' in page.audit_secret()
+    assert SALT in page.audit_secret(), "saving the page unchanged would erase the salt"
 
     wrong = page_class(MultiDict({"path_prefix": "teams", "connect_timeout": "0", "max_in_flight": "0"}))
     assert not wrong.validate()
