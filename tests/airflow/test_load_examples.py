@@ -116,7 +116,7 @@ def asset_events(run: Any) -> list[tuple[Any, ...]]:
     table = "asset" if rows_of_database("SELECT 1 FROM sqlite_master WHERE name = 'asset_event'") else "dataset"
     return rows_of_database(
         f"SELECT a.uri, e.extra, e.source_task_id FROM {table}_event e JOIN {table} a ON a.id = e.{table}_id"
-        " WHERE e.source_run_id = ? AND e.source_dag_id = ?",
+        " WHERE e.source_run_id = ? AND e.source_dag_id = ? ORDER BY e.id",
         run.run_id,
         run.dag_id,
     )
@@ -152,7 +152,7 @@ def test_persons_with_tombstones(
     assert green(first)
     total = told(first, "load")["rows"]
     assert counted(first) == (total, 0, 0, 0)
-    ((_, extra, _),) = asset_events(first)
+    extra = asset_events(first)[-1][1]  # Airflow 2 keeps those of the run of the same name before this one
     assert json.loads(extra) == {"rows": total, "inserted": total, "changed": 0, "gone": 0}
     assert warehouse.count("persons") == total > 500
     PostHogHook().send(persons.delete(gone))
