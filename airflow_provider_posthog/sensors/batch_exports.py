@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import jobs
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.export_intervals import Interval, Schedule
+from airflow_provider_posthog.api.export_intervals import Schedule
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, deciding_run, run_text, utc
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogJobError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogJobError, PostHogSettingsError
 from airflow_provider_posthog.tasks.arguments import PollingArguments, UnhurriedSensorArguments
 from airflow_provider_posthog.tasks.batch_export import describe, find
 from airflow_provider_posthog.tasks.export_proof import DestinationCount
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Context, ObjectStoragePath
     from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
-#: The events that PostHog received in an interval, as near as HogQL tells; runs leave out what happened long before.
-_RECEIVED = (
-    "SELECT count(DISTINCT uuid) FROM events WHERE created_at >= toDateTime({start}) AND created_at < toDateTime({end})"
-    " AND timestamp >= toDateTime({start}) - toIntervalDay(7) AND timestamp < toDateTime({end}) + toIntervalDay(1)"
-)
 #: Seconds for which a failure has to stand that PostHog itself may mend with another run of the interval.
 _GRACE = 900.0
 
@@ -178,7 +173,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
                 "end": utc(last).isoformat(),
                 "rows": rows,
                 "bytes": int(run["bytes"] or 0),
-                **self._counted((utc(first), utc(last)), rows),
+                **self._destination().compare(self.hook, self.log, (utc(first), utc(last)), rows, of_run=True),
             },
         )
 
@@ -191,25 +186,6 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
             self.object_storage_conn_id,
             self.check_column,
         )
-
-    def _counted(self, window: Interval, rows: int) -> dict[str, int | None]:
-        """Count the run's rows at the destination, and those of its interval in PostHog.
-
-        :raises PostHogIncompleteError: if the destination holds less than the run has written.
-        """
-        destination = self._destination()
-        if not destination:
-            return {"destination_rows": None, "posthog_rows": None}
-        there = destination.of_run(window)
-        edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
-        (here,) = self.hook.get_first(_RECEIVED, edges) or [0]
-        self.log.info("%s: %s rows at the destination, %s in PostHog", describe(window), f"{there:,}", f"{here:,}")
-        if there < rows:
-            raise PostHogIncompleteError(
-                f"{describe(window)}: the destination holds {there:,} rows of the run, which has written {rows:,}. "
-                "Look at the destination: another folder or table, a time zone, rows that something else removed."
-            )
-        return {"destination_rows": there, "posthog_rows": int(here)}
 
     def new_trigger(self, context: Context, waiting: Waiting, *, looked: bool) -> BaseTrigger:
         """Make the trigger that goes on asking.

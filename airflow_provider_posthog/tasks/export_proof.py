@@ -10,12 +10,24 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.export_intervals import Interval
-from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.api.times import read_iso
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.tasks.batch_export import describe
 from airflow_provider_posthog.tasks.interval import folder_of
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import ObjectStoragePath
+    from airflow_provider_posthog.hooks.posthog import PostHogHook
 
+#: What PostHog holds of a backfill's interval, which takes events by when they happened ...
+_HAPPENED = (
+    "SELECT count(DISTINCT uuid) FROM events WHERE timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})"
+)
+#: ... and of a scheduled run's, which takes them by when they came in.
+_RECEIVED = (
+    "SELECT count(DISTINCT uuid) FROM events WHERE created_at >= toDateTime({start}) AND created_at < toDateTime({end})"
+    " AND timestamp >= toDateTime({start}) - toIntervalDay(7) AND timestamp < toDateTime({end}) + toIntervalDay(1)"
+)
 #: Rows that are read at once from a file.
 _BATCH = 50_000
 
@@ -92,7 +104,7 @@ class DestinationCount:
         rows = 0
         for file in self._files():
             found = _RUN_FILE.fullmatch(file.name)
-            if found and tuple(map(_moment, found.groups())) == tuple(map(_utc, interval)):
+            if found and tuple(map(_utc_of, found.groups())) == tuple(map(_utc, interval)):
                 opening: Any = file.open  # without types before Airflow 3
                 with opening("rb") as opened:
                     rows += pq.ParquetFile(opened).metadata.num_rows
@@ -104,6 +116,44 @@ class DestinationCount:
         :param interval: start and end.
         """
         return self._in_files(interval) if self.path else self._in_table(interval)
+
+    def compare(
+        self,
+        hook: PostHogHook,
+        log: Any,  # noqa: ANN401 - Airflow's own logger
+        window: Interval,
+        written: int,
+        *,
+        of_run: bool = False,
+    ) -> dict[str, int | None]:
+        """Count an interval at the destination and in PostHog, and return both numbers.
+
+        :param hook: asks PostHog.
+        :param log: the task's log.
+        :param window: start and end.
+        :param written: the rows that PostHog says it has written.
+        :param of_run: whether a scheduled run wrote them, which takes events by when they came in.
+        :returns: ``destination_rows`` and ``posthog_rows``; both ``None`` if no destination is given.
+        :raises PostHogIncompleteError: if the destination holds less than was written.
+        """
+        if not self:
+            return {"destination_rows": None, "posthog_rows": None}
+        there = self.of_run(window) if of_run else self.of(window)
+        edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
+        (here,) = hook.get_first(_RECEIVED if of_run else _HAPPENED, edges) or [0]
+        log.info("%s: %s rows at the destination, %s in PostHog", describe(window), f"{there:,}", f"{here:,}")
+        if there < written:
+            raise PostHogIncompleteError(
+                f"{describe(window)}: the destination holds {there:,} rows, and PostHog has written {written:,}. Look "
+                "at the destination: another folder or table, a time zone, rows that something else removed."
+            )
+        if here > there:
+            log.warning(
+                "PostHog holds %s events of the interval that the destination lacks: the export leaves them out, or "
+                "they came later",
+                f"{here - there:,}",
+            )
+        return {"destination_rows": there, "posthog_rows": int(here)}
 
     def _in_table(self, interval: Interval) -> int:
         from airflow_provider_posthog.hooks.databases import SqlDatabase
@@ -153,8 +203,8 @@ class DestinationCount:
                     yield batch.column("uuid").to_pylist(), batch.column("timestamp").to_pylist()
 
 
-def _moment(text: str) -> datetime:
-    return _utc(datetime.fromisoformat(text.replace("Z", "+00:00")))
+def _utc_of(text: str) -> datetime:
+    return _utc(read_iso(text))
 
 
 def _utc(moment: datetime) -> datetime:

@@ -298,7 +298,7 @@ def test_rows_that_the_destination_lacks_fail_the_task(
     api: Client, connected: EmulatorProcess, tmp_path: Path, lake: Path
 ) -> None:
     connected.settings(batch_destination=None)
-    with pytest.raises(PostHogIncompleteError, match="the destination holds 0 rows, and the runs have written"):
+    with pytest.raises(PostHogIncompleteError, match="the destination holds 0 rows, and PostHog has written"):
         finish(operator(check_path=f"file://{tmp_path}"))
 
 

@@ -175,7 +175,7 @@ def test_a_destination_without_the_rows_of_the_run_fails(
     export_of(api)
     (file,) = [one for one in lake.rglob("*.parquet") if one.name.startswith(f"{midnight(2):%Y-%m-%d}")]
     file.unlink()
-    with pytest.raises(PostHogIncompleteError, match="the destination holds 0 rows of the run, which has written"):
+    with pytest.raises(PostHogIncompleteError, match="the destination holds 0 rows, and PostHog has written"):
         finish(sensor(deferrable=deferrable, check_path=f"file://{lake}"))
 
 

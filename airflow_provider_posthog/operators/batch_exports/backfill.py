@@ -15,7 +15,6 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, backfill_text, row
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
-    PostHogIncompleteError,
     PostHogJobFailed,
     PostHogTransportError,
 )
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
 
 #: How many backfills are searched for one that goes on.
 _NEWEST = 100
-#: The events of a range as a backfill takes them: by when they happened.
-_COUNT = (
-    "SELECT count(DISTINCT uuid) FROM events WHERE timestamp >= toDateTime({start}) AND timestamp < toDateTime({end})"
-)
 #: The most runs that a task returns.
 _MOST_RUNS = 500
 #: Seconds for which the runs of a backfill that has ended may still be written down as going on.
@@ -218,38 +213,13 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             "bytes": size,
             "run_count": len(runs),
             "runs": summaries[:_MOST_RUNS],
-            **self._counted((start, end), rows),
+            **self._destination().compare(self.hook, self.log, (start, end), rows),
         }
 
     def _destination(self) -> DestinationCount:
         return DestinationCount(
             self.check_sql_conn_id, self.check_table, self.check_sql, self.check_path, self.object_storage_conn_id
         )
-
-    def _counted(self, window: Interval, rows: int) -> dict[str, int | None]:
-        """Count the range at the destination and in PostHog.
-
-        :raises PostHogIncompleteError: if the destination holds less than the runs have written.
-        """
-        destination = self._destination()
-        if not destination:
-            return {"destination_rows": None, "posthog_rows": None}
-        there = destination.of(window)
-        edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
-        (here,) = self.hook.get_first(_COUNT, edges) or [0]
-        self.log.info("%s: %s rows at the destination, %s in PostHog", describe(window), f"{there:,}", f"{here:,}")
-        if there < rows:
-            raise PostHogIncompleteError(
-                f"{describe(window)}: the destination holds {there:,} rows, and the runs have written {rows:,}. "
-                "Look at the destination: a table of another name, a time zone, rows that something else removed."
-            )
-        if here > there:
-            self.log.warning(
-                "PostHog holds %s events of the range that the destination lacks: the export leaves them out, or they "
-                "came after the backfill",
-                f"{here - there:,}",
-            )
-        return {"destination_rows": there, "posthog_rows": int(here)}
 
     def _proved_runs(
         self, export: Mapping[str, Any], backfill: Mapping[str, Any], window: Interval, job: Job
