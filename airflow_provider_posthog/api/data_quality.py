@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from airflow_provider_posthog.api.answers import rows
 from airflow_provider_posthog.api.arguments import Limit, Offset, Uuid
-from airflow_provider_posthog.api.call import Call, json_object, json_page
+from airflow_provider_posthog.api.call import Call, json_item, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
 # A check's counts reveal something about the rows behind it: PostHog wants the right to query them, too.
@@ -86,7 +86,7 @@ def run_table_checks(table_id: Uuid) -> Call[SuiteRun]:
 
     :param table_id: the table's UUID.
     """
-    return run_table_checks.call(json_object, id=table_id)
+    return run_table_checks.call(json_item, id=table_id)
 
 
 @endpoint("POST", "warehouse_tables/{id}/checks/{check_id}/run/", scopes=_RUN_TABLE, repeatable=True)
@@ -96,7 +96,7 @@ def run_table_check(table_id: Uuid, check_id: Uuid) -> Call[SuiteRun]:
     :param table_id: the table's UUID.
     :param check_id: the check's UUID.
     """
-    return run_table_check.call(json_object, id=table_id, check_id=check_id)
+    return run_table_check.call(json_item, id=table_id, check_id=check_id)
 
 
 @endpoint("GET", "warehouse_tables/{id}/check_suite_runs/{run_id}/", scopes=_READ_TABLE)
@@ -106,7 +106,7 @@ def table_suite(table_id: Uuid, run_id: Uuid) -> Call[SuiteRun]:
     :param table_id: the table's UUID.
     :param run_id: the run's UUID.
     """
-    return table_suite.call(json_object, id=table_id, run_id=run_id)
+    return table_suite.call(json_item, id=table_id, run_id=run_id)
 
 
 @endpoint("GET", "warehouse_tables/{id}/check_suite_runs/{run_id}/check_runs/", scopes=_READ_TABLE)
@@ -136,7 +136,7 @@ def run_view_checks(view_id: Uuid) -> Call[SuiteRun]:
 
     :param view_id: the view's UUID.
     """
-    return run_view_checks.call(json_object, id=view_id)
+    return run_view_checks.call(json_item, id=view_id)
 
 
 @endpoint("POST", "warehouse_saved_queries/{id}/checks/{check_id}/run/", scopes=_RUN_VIEW, repeatable=True)
@@ -146,7 +146,7 @@ def run_view_check(view_id: Uuid, check_id: Uuid) -> Call[SuiteRun]:
     :param view_id: the view's UUID.
     :param check_id: the check's UUID.
     """
-    return run_view_check.call(json_object, id=view_id, check_id=check_id)
+    return run_view_check.call(json_item, id=view_id, check_id=check_id)
 
 
 @endpoint("GET", "warehouse_saved_queries/{id}/check_suite_runs/{run_id}/", scopes=_READ_VIEW)
@@ -156,7 +156,7 @@ def view_suite(view_id: Uuid, run_id: Uuid) -> Call[SuiteRun]:
     :param view_id: the view's UUID.
     :param run_id: the run's UUID.
     """
-    return view_suite.call(json_object, id=view_id, run_id=run_id)
+    return view_suite.call(json_item, id=view_id, run_id=run_id)
 
 
 @endpoint("GET", "warehouse_saved_queries/{id}/check_suite_runs/{run_id}/check_runs/", scopes=_READ_VIEW)

@@ -167,10 +167,15 @@ def is_over_quota(outcome: Answer | NoAnswer) -> bool:
         return False
     body = outcome.json_or_none()
     if isinstance(body, dict):
-        said = [body.get(name) for name in ("code", "error", "type", "detail")]
+        inner = body.get("error")
+        texts = [
+            place.get(name)
+            for place in (body, inner if isinstance(inner, dict) else {})
+            for name in ("code", "error", "type", "detail")
+        ]
     else:  # capture's older answers are plain text
-        said = [outcome.body[:200].decode("utf-8", "replace")]
-    return any(isinstance(each, str) and "_".join(each.lower().strip(" .\r\n").split()) in _QUOTAS for each in said)
+        texts = [outcome.body[:200].decode("utf-8", "replace")]
+    return any(isinstance(text, str) and "_".join(text.lower().strip(" .\r\n").split()) in _QUOTAS for text in texts)
 
 
 def _may_repeat(call: Call[Any], outcome: Answer | NoAnswer) -> bool:

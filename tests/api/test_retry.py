@@ -118,6 +118,8 @@ def test_all_waits_for_429s_of_a_call_are_bounded(script: list[Answer], policy: 
 @pytest.mark.parametrize("code", ["billing_limit_exceeded", "quota_limit_exceeded"])
 @pytest.mark.parametrize("field", ["code", "error", "detail"])
 def test_nobody_waits_for_a_quota(code: str, field: str) -> None:
+    within = Answer(429, {"retry-after": "3"}, json.dumps({"error": {field: code}}).encode())
+    assert decide(GET, 1, within, policy=RetryPolicy(), draw=0.5, now=NOW) == GiveUp()
     outcome = Answer(429, {"retry-after": "3"}, json.dumps({field: code}).encode())
     assert decide(GET, 1, outcome, policy=RetryPolicy(), draw=0.5, now=NOW) == GiveUp()
     exchange = Exchange(GET, ClientSettings(project_id=7), RetryPolicy())

@@ -28,6 +28,7 @@ LIVES = (
         "PostHogDeletePersonsOperator",
     ),
     *("PostHogDeletePersonPropertyOperator", "PostHogFromSqlOperator", "PostHogStaticCohortOperator"),
+    *("PostHogRunDataQualityOperator", "PostHogExperimentResultsOperator", "PostHogRefreshDashboardOperator"),
     *("PostHogAnnotationOperator", "PostHogFeatureFlagOperator", "PostHogPauseBatchExportOperator"),
 )
 #: Calls of a task after which it is killed: the first ones, which are those that begin something.

@@ -8,10 +8,12 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
     PostHogJobFailed,
     PostHogJobTimeout,
     PostHogPermissionError,
     PostHogSettingsError,
+    PostHogTransportError,
 )
 from airflow_provider_posthog.operators.warehouse import PostHogRunDataQualityOperator
 from tests.emulator.client import Client
@@ -90,6 +92,29 @@ def test_a_check_that_could_not_be_run_is_no_good_check(api: Client, connected: 
     connected.settings(checks_erring=["broken"])
     with pytest.raises(PostHogJobFailed, match=r"1 could not be run\. broken: Unknown column"):
         finish(operator(view="daily_orders"), context())
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_fewer_results_than_the_run_has_counted_are_no_proof(
+    api: Client, connected: EmulatorProcess, subject: dict[str, str], deferrable: bool
+) -> None:
+    add_check(api, subject, "id_there", column_name="id")
+    add_check(api, subject, "customer_there", column_name="customer")
+    connected.settings(checks_failing=["customer_there"])
+    one = [{"id": "1", "check_name": "id_there", "check_type": "not_null", "status": "passed"}]
+    connected.faults(method="GET", path="*/check_runs/", status=200, body=one, count=-1)
+    with pytest.raises(PostHogIncompleteError, match="counted 2 checks in the run and returned the results of 1"):
+        finish(operator(**subject, deferrable=deferrable), context())
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_an_error_in_a_200_is_no_run(
+    api: Client, connected: EmulatorProcess, subject: dict[str, str], deferrable: bool
+) -> None:
+    add_check(api, subject, "id_there", column_name="id")
+    connected.faults(method="POST", path="*/run_all/", status=200, body={"error": "a bad day"}, count=-1)
+    with pytest.raises(PostHogTransportError, match="'id'"):
+        finish(operator(**subject, deferrable=deferrable), context())
 
 
 def test_no_check_at_all_is_no_proof(api: Client, connected: EmulatorProcess, subject: dict[str, str]) -> None:

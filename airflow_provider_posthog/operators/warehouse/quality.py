@@ -12,10 +12,10 @@ from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.exceptions import (
+    PostHogIncompleteError,
     PostHogJobFailed,
     PostHogNotFoundError,
     PostHogSettingsError,
-    PostHogTransportError,
     clean,
 )
 from airflow_provider_posthog.tasks.identity import Job
@@ -117,8 +117,6 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
             call = every(subject)
         with _checks_are_there():
             found, at = self.server_time(call)
-        if not found.get("id"):
-            raise PostHogTransportError("PostHog answered the start of checks without their 'id'")
         return str(Watched("suite", (kind, subject, str(found["id"])), int(at))), {}
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
@@ -148,16 +146,32 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
         }
         if not self.wait_for_completion:
             return result
-        runs: list[Mapping[str, Any]] = list(self.hook.client.send(self._runs(kind, subject, run_id)))
+        runs = self._results(kind, subject, run_id)
         self._judge(runs, run_id)
         counts = {one: sum(run.get("status") == one for run in runs) for one in _RANKS[::-1]}
         self.log.info("Checks of %s: %s", result["subject"], ", ".join(f"{n} {what}" for what, n in counts.items()))
         return {**result, **counts, "checks": [_told(run) for run in sorted(runs, key=_rank)][:_MOST_CHECKS]}
 
-    @staticmethod
-    def _runs(kind: str, subject: str, run_id: str) -> Call[Any]:
-        asked = data_quality.table_check_runs if kind == "table" else data_quality.view_check_runs
-        return asked(subject, run_id)
+    def _results(self, kind: str, subject: str, run_id: str) -> list[Mapping[str, Any]]:
+        """Read the result of each check.
+
+        :raises PostHogIncompleteError: if there are fewer results than the run has counted: one of them may be bad.
+        """
+        send = self.hook.client.send
+        if kind == "table":
+            suite = send(data_quality.table_suite(subject, run_id))
+            runs = send(data_quality.table_check_runs(subject, run_id))
+        else:
+            suite = send(data_quality.view_suite(subject, run_id))
+            runs = send(data_quality.view_check_runs(subject, run_id))
+        counts: Mapping[str, Any] = suite
+        counted = sum(int(counts.get(f"checks_{status}") or 0) for status in _RANKS)
+        if len(runs) < counted:
+            raise PostHogIncompleteError(
+                f"PostHog counted {counted:,} checks in the run and returned the results of {len(runs):,}, so that a "
+                "check that failed could be missing. Let the task retry."
+            )
+        return list(runs)
 
     def _judge(self, runs: Sequence[Mapping[str, Any]], run_id: str) -> None:
         """Fail for what is no good check, and warn of what only warns."""
