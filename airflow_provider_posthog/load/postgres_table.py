@@ -105,7 +105,7 @@ class TableOfPostgres:
         if kind not in ("r", "p"):
             raise PostHogSettingsError(
                 "table",
-                f"is {self._target.table}, a view or a foreign table, which has no unique index, and "
+                f"{self._target.table} is a view or a foreign table. These have no unique index, and "
                 f"write_disposition={self._target.write_disposition!r} needs one.",
                 "Name the table itself, or write_disposition='replace_interval'.",
             )

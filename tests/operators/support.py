@@ -194,12 +194,12 @@ def rows_of_database(sql: str, *values: object) -> list[tuple[Any, ...]]:
 
     path = conf.get("database", "sql_alchemy_conn").removeprefix("sqlite:///")
     assert os.path.exists(path)
-    for last in (False, False, False, True):
+    for tries_left in reversed(range(50)):
         try:
             with closing(sqlite3.connect(path)) as database:
                 return database.execute(sql, values).fetchall()
         except sqlite3.OperationalError:  # Airflow is just closing its own last connection, which removes the log
-            if last:
+            if not tries_left:
                 raise
             time.sleep(0.2)
     raise AssertionError
