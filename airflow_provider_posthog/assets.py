@@ -5,19 +5,19 @@ A task that lists one in its ``outlets`` starts the DAGs that are scheduled on i
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.compat import Asset
 
 _FORM = "posthog://<host>/<project id>/<kind>/<id>"
 _EXAMPLE = "posthog://us.posthog.com/12345/dashboard/7"
-_HOST = re.compile(r"[a-z0-9_]+(?:[.-]+[a-z0-9_]+)*|[0-9a-f.]*:[0-9a-f:.]+")
-_PATH = re.compile(r"/(?P<project>[1-9][0-9]*)/(?P<kind>[a-z][a-z0-9_]*)(?:/(?P<id>[\w.-]+))?/?")
+_HOST = pattern(r"[a-z0-9_]+(?:[.-]+[a-z0-9_]+)*|[0-9a-f.]*:[0-9a-f:.]+")
+_PATH = pattern(r"/(?P<project>[1-9][0-9]*)/(?P<kind>[a-z][a-z0-9_]*)(?:/(?P<id>[\w.-]+))?/?")
 
 
 class Dataset(NamedTuple):

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_posthog.patterns import pattern
+
 #: The page that explains each class of error, under a heading of its name.
 TROUBLESHOOTING = (
     "https://github.com/airflow-provider-posthog/airflow-provider-posthog/blob/main/docs/troubleshooting.md"
@@ -21,14 +23,14 @@ _MAX_DETAIL = 500
 _MAX_READ = 4000
 _MAX_SECRET = 320
 # A key may follow anything but a letter ("%22phx_...", "_phx_..."), a long one a letter too (the n of an escaped "\n").
-_SECRETS = re.compile(
+_SECRETS = pattern(
     r"(?<![A-Za-z])ph[a-z]_[A-Za-z0-9_-]{6,}|ph[a-z]_[A-Za-z0-9]{20,}|(?i:(?<![A-Za-z])bearer(?:\s|%20)+\S+)"
 )
-_EMAILS = re.compile(r"[^\s@'\"<>(),;=/?&]{1,64}(?:@|%40)[^\s@'\"<>(),;=/?&]{1,250}\.[A-Za-z]{2,}")
+_EMAILS = pattern(r"[^\s@'\"<>(),;=/?&]{1,64}(?:@|%40)[^\s@'\"<>(),;=/?&]{1,250}\.[A-Za-z]{2,}")
 # What opens a presigned address, and what else may stand behind the question mark of any address.
-_QUERIES = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://[^\s?'\"<>]{1,2000})\?[^\s'\"<>]+")
-_CREDENTIALS = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^\s/?#'\"<>@]{1,500}@")
-_SIGNATURES = re.compile(
+_QUERIES = pattern(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://[^\s?'\"<>]{1,2000})\?[^\s'\"<>]+")
+_CREDENTIALS = pattern(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^\s/?#'\"<>@]{1,500}@")
+_SIGNATURES = pattern(
     r"(?i)((?:X-(?:Amz|Goog|Oss|Ms)-[A-Za-z-]{1,40}|(?:AWS|OSS)AccessKeyId|GoogleAccessId|Key-Pair-Id|"
     r"(?<![A-Za-z])(?:Signature|sig|Policy|hdnts|access_token|token))(?:=|%(?:25)?3D))[^&\s'\"<>,;]+"
 )

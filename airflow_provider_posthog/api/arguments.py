@@ -7,7 +7,6 @@ be a person's, except for a word that should have been one of a few.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import types
@@ -18,10 +17,11 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+from airflow_provider_posthog.patterns import pattern
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_RELATIVE = re.compile(r"-[0-9]{1,5}[hdwmqy]")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_UUID = pattern(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_RELATIVE = pattern(r"-[0-9]{1,5}[hdwmqy]")
+_DAY = pattern(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     :param word: what was written.
     :param known: what could have been.
     """
+    import difflib  # only a mistake needs it
+
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 

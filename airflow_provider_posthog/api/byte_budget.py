@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import NamedTuple
 from airflow_provider_posthog.api.call import Answer
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.wait_log import Slowdown
+from airflow_provider_posthog.patterns import pattern
 
 #: PostHog's code of a 429 that means this budget.
 EXCEEDED = "api_queries_budget_exceeded"
@@ -43,7 +43,7 @@ _MOMENT = 0.01
 _SKEW = 1.0
 #: Seconds for which refill is measured from the same answer on.
 _SPAN = 600.0
-_NUMBER = re.compile(r"\s*(-?[0-9]{1,18})(?:\.[0-9]*)?\s*")
+_NUMBER = pattern(r"\s*(-?[0-9]{1,18})(?:\.[0-9]*)?\s*")
 
 
 class BudgetHeaders(NamedTuple):

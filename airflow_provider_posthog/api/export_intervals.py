@@ -5,7 +5,6 @@ Days and weeks begin at an hour of a time zone, so that some days last 23 or 25 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
@@ -13,11 +12,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError, clean
+from airflow_provider_posthog.patterns import pattern
 
 Interval = tuple[datetime, datetime]
 
 _DAYS = {"day": 1, "week": 7}
-_MINUTES = re.compile(r"every (\d{1,4}) minutes")
+_MINUTES = pattern(r"every (\d{1,4}) minutes")
 _WEEK = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
 #: The most intervals of a backfill: five years of hours.
 MOST = 50_000

@@ -28,10 +28,11 @@ from airflow_provider_posthog.exceptions import (
     PostHogValidationError,
     clean,
 )
+from airflow_provider_posthog.patterns import pattern
 
 Calculation = Literal["force_cache", "blocking", "force_blocking"]
 #: Reasons of failures that pass by themselves; other reasons are the query's own, and stay.
-_PASSING = re.compile(r"capacity|concurren|temporar|try again|too many simultaneous", re.IGNORECASE)
+_PASSING = pattern(r"capacity|concurren|temporar|try again|too many simultaneous", re.IGNORECASE)
 #: Statuses with which PostHog says that the query is too large, however often it is asked.
 _TOO_LARGE = (512, 513)
 

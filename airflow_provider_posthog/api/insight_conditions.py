@@ -23,6 +23,7 @@ from typing import Any, Literal, NoReturn
 
 from airflow_provider_posthog.api.insight_series import Number, Reading
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+from airflow_provider_posthog.patterns import pattern
 
 Subject = Literal["value", "change", "change_percent"]
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -35,7 +36,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }
 _SPELLED = {"=": "==", "<>": "!=", "≥": ">=", "≤": "<=", "≠": "!="}
 _NUMBER = r"[+-]?(?:\d{1,3}(?:,\d{3})+|\d+(?:_\d+)*)?(?:\.\d+)?(?:e[+-]?\d{1,3})?"
-_CONDITION = re.compile(
+_CONDITION = pattern(
     r"(?:(?P<quantifier>any|all)\s+)?"
     r"(?:(?P<subject>value|change_percent|change)\b\s*)?"
     r"(?:from\s+(?:the\s+)?previous\s+(?P<versus>point|period)\s*)?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -11,11 +10,12 @@ from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import PostHogNotFoundError, PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 
 T = TypeVar("T")
 
 #: A short id may consist of digits too, but only a number is written without leading zeros.
-_NUMBER = re.compile("[1-9][0-9]{0,17}")
+_NUMBER = pattern("[1-9][0-9]{0,17}")
 
 
 def find(insight: object) -> Steps[Insight]:

@@ -14,12 +14,13 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.patterns import pattern
 
 #: The zone where days end last: if the project's zone is not known, no point is taken for complete too soon.
 LAST_ZONE = timezone(timedelta(hours=-12))
 #: PostHog writes the end of a range as its last second, or microsecond.
 _LAST_MOMENT = timedelta(seconds=1)
-_RELATIVE = re.compile(r"-?(?P<number>\d{1,4})?(?P<unit>[hdwmqysM])(?P<edge>Start|End)?")
+_RELATIVE = pattern(r"-?(?P<number>\d{1,4})?(?P<unit>[hdwmqysM])(?P<edge>Start|End)?")
 _MONTHS = {"m": 1, "q": 3, "y": 12}
 _NAMES = {
     **{"s": "second", "M": "minute", "h": "hour", "d": "day"},

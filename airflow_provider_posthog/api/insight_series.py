@@ -14,8 +14,9 @@ from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+from airflow_provider_posthog.patterns import pattern
 
-_NUMERIC_TYPE = re.compile(r"\b(U?Int\d|Float\d|Decimal)")
+_NUMERIC_TYPE = pattern(r"\b(U?Int\d|Float\d|Decimal)")
 Number = int | float
 Series = int | str | Sequence[int | str] | None
 Measure = Literal["conversion", "conversion_from_previous", "count", "average_seconds", "median_seconds", "percent"]

@@ -9,13 +9,13 @@ somebody pays.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.patterns import pattern
 
 RETRYABLE_STATUSES = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 #: Those that mean that a calculation takes too long: it would take as long again.
@@ -27,7 +27,7 @@ NOT_BEGUN = frozenset({408, 425, 429, 503, 521, 523, 529})
 GATEWAY = frozenset({502, 520, 522, 524})
 #: In a 429, what is no rate limit: no wait of a task mends it.
 _QUOTAS = frozenset({"billing_limit_exceeded", "billing_limit_reached", "quota_exceeded", "quota_limit_exceeded"})
-_EXPECTED = re.compile(r"[Ee]xpected available in (\d+(?:\.\d+)?) second")
+_EXPECTED = pattern(r"[Ee]xpected available in (\d+(?:\.\d+)?) second")
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from airflow_provider_posthog.exceptions import clean
+from airflow_provider_posthog.patterns import pattern
 
 State = Literal["pending", "succeeded", "failed"]
 
@@ -28,7 +28,7 @@ class Verdict:
 
 # PostHog's exporter retries what it does not know to be the user's fault (first after 30 s, for at most 35 minutes) and
 # then clears `exception`. These texts come from faults that no retry repairs.
-_LASTING_EXPORT_FAILURES = re.compile(
+_LASTING_EXPORT_FAILURES = pattern(
     r"^'path'$|is not supported for|could not verify its original authorization|exceeds the maximum of"
     r"|[Uu]nable to resolve|[Uu]nknown table|[Uu]nsupported function|no viable alternative|Query size exceeded"
     r"|memory limit|Timeout exceeded"

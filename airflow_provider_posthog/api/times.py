@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-_FRACTION = re.compile(r"\.(\d+)")
+from airflow_provider_posthog.patterns import pattern
+
+_FRACTION = pattern(r"\.(\d+)")
 
 
 def read_iso(text: str) -> datetime:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import unicodedata
 from typing import TypedDict
 from uuid import UUID
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 
 #: The shortest salt, in characters. A salt that can be guessed gives away every e-mail address that can be guessed.
 MIN_SALT = 32
@@ -18,9 +18,9 @@ SALT_REMEDY = (
     "extra audit_secret of the connection; keep a copy: without it no identifier can be found in a certificate again."
 )
 
-_KIND = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_SALT = re.compile(r"[!-~]+")
-_UUID = re.compile(
+_KIND = pattern(r"[a-z][a-z0-9_]{0,39}")
+_SALT = pattern(r"[!-~]+")
+_UUID = pattern(
     r"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|[0-9A-Fa-f]{32})(?![0-9A-Fa-f])"
 )
 #: So many digits of a pseudonym name a person on a page and in a text.

@@ -13,16 +13,17 @@ from typing import NoReturn
 
 from airflow_provider_posthog.api.settings import DEFAULT_HOST
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 
 log = logging.getLogger(__name__)
 
-VISIBLE = re.compile(r"[!-~]+")
+VISIBLE = pattern(r"[!-~]+")
 ADDRESS = r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{0,5}))?"
 # a word that starts like a key, or anything as long as real ones, wherever it stands ("graphs_..." is none)
-KEY = re.compile(r"\bph[acrsx]_[a-z0-9_-]{10,}|ph[acrsx]_[a-z0-9]{20,}", re.IGNORECASE)
-_HOST = re.compile(ADDRESS + r"(?P<path>[/?#].*)?")
-_CAPTURE_HOST = re.compile(r"(?:(?P<label>.*)\.)?i\.posthog\.com")
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+KEY = pattern(r"\bph[acrsx]_[a-z0-9_-]{10,}|ph[acrsx]_[a-z0-9]{20,}", re.IGNORECASE)
+_HOST = pattern(ADDRESS + r"(?P<path>[/?#].*)?")
+_CAPTURE_HOST = pattern(r"(?:(?P<label>.*)\.)?i\.posthog\.com")
+_LABEL = pattern(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LAST_PORT = 65_535
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".lan", ".svc", ".home.arpa")
 

@@ -25,9 +25,10 @@ from airflow_provider_posthog.connection.address import (
     stripped,
 )
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 
 _LONGEST_SECONDS = 86_400.0  # more is a mistake of the unit, and overflows the timers of the HTTP libraries later on
-_PROXY = re.compile(r"(?:https?|socks5)://(?:[^/?#@]*@)?" + ADDRESS + r"/?", re.IGNORECASE)
+_PROXY = pattern(r"(?:https?|socks5)://(?:[^/?#@]*@)?" + ADDRESS + r"/?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from itertools import count
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 
-_PART = re.compile(r'"(?P<exact>(?:[^"]|"")+)"|(?P<plain>[^\W\d][\w$]*)')
+_PART = pattern(r'"(?P<exact>(?:[^"]|"")+)"|(?P<plain>[^\W\d][\w$]*)')
 
 
 def parse_table(text: str, *, parts: int, fold: Callable[[str], str] = str) -> tuple[str, ...]:

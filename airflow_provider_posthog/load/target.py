@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Literal, get_args
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 
 WriteDisposition = Literal["replace_interval", "replace", "merge", "append", "scd2"]
@@ -18,11 +19,11 @@ SchemaPolicy = Literal["evolve", "freeze", "quarantine"]
 #: The column that marks a row as gone, and those that say from when to when a version was the newest.
 DELETED_AT, VALID_FROM, VALID_TO = "deleted_at", "valid_from", "valid_to"
 #: Types of values within values. What PostHog has of them comes as JSON.
-_NESTED = re.compile(r".*\[\d*\]|.*\barray|(?:array|list|struct|map|union|row|tuple)\b.*", re.IGNORECASE | re.DOTALL)
+_NESTED = pattern(r".*\[\d*\]|.*\barray|(?:array|list|struct|map|union|row|tuple)\b.*", re.IGNORECASE | re.DOTALL)
 #: A piece of time, half-open.
 Span = tuple[datetime, datetime]
 #: Words, a size, and words again: ``numeric(10, 2)``, ``timestamp(6) with time zone``.
-_SQL_TYPE = re.compile(r"[A-Za-z_][\w ]{0,60}(?:\(\d{1,6}(?:, ?\d{1,6})?\))?[\w ]{0,40}")
+_SQL_TYPE = pattern(r"[A-Za-z_][\w ]{0,60}(?:\(\d{1,6}(?:, ?\d{1,6})?\))?[\w ]{0,40}")
 
 
 @dataclass(frozen=True)

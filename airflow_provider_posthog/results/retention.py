@@ -28,6 +28,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
+from airflow_provider_posthog.patterns import pattern
 
 #: What PostHog takes where the retention is enforced and the project has no months.
 DEFAULT_MONTHS = 84
@@ -37,7 +38,7 @@ CHOICES = ("fail", "warn", "ignore")
 
 _UNTOLD = "this PostHog does not say how long it shows them"
 _UNREADABLE = "PostHog's setting cannot be read"
-_RELATIVE = re.compile(r"-?(\d{0,6})([hdwmqy])(Start|End)?")
+_RELATIVE = pattern(r"-?(\d{0,6})([hdwmqy])(Start|End)?")
 _DAYS = {"d": 1, "w": 7}
 _MONTHS = {"m": 1, "q": 3, "y": 12}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.storage.atomic_file import FileSystem, is_flat, make_folder, move
 
 #: Where manifests are; Spark, Trino, Hive and Arrow take no names that begin with _ for data.
@@ -36,9 +36,9 @@ _LEAST_NAME = 64
 #: ASCII that file systems, shells' patterns and addresses leave alone. No ~: it marks a name that was shortened.
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_. !$&()+,;@")
 _DIGEST = 16
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
-_STEM = re.compile(r"(?P<name>.+)_(?P<start>\d{8}T\d{6}(?:\d{6})?)Z_(?P<end>\d{8}T\d{6}(?:\d{6})?)Z")
-_SNAPSHOT = re.compile(r"(?P<name>.+)_at_(?P<at>\d{8}T\d{6}(?:\d{6})?)Z")
+_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}")
+_STEM = pattern(r"(?P<name>.+)_(?P<start>\d{8}T\d{6}(?:\d{6})?)Z_(?P<end>\d{8}T\d{6}(?:\d{6})?)Z")
+_SNAPSHOT = pattern(r"(?P<name>.+)_at_(?P<at>\d{8}T\d{6}(?:\d{6})?)Z")
 
 
 @dataclass(frozen=True)

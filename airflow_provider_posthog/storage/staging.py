@@ -94,7 +94,8 @@ class Staging:
         own = progress is not None and (progress["owner"], progress["request"]) == (owner.task, owner.request)
         if progress is not None and own and progress["began"] >= owner.since - _CLOCKS_DIFFER:
             staging = cls(fs, root, interval, progress)
-            log.info("Taking up %d files of %s that an earlier try has written", len(progress["files"]), interval.stem)
+            if progress["files"]:
+                log.info("Keeping %d files of %s that an earlier try wrote", len(progress["files"]), interval.stem)
         else:
             if progress is not None:
                 cls(fs, root, interval, progress).discard()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.api.export_intervals import Interval
 from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.tasks.batch_export import describe
 from airflow_provider_posthog.tasks.interval import folder_of
 
@@ -33,14 +33,14 @@ _BATCH = 50_000
 
 
 #: What PostHog calls a file that a run has written: its interval, and its number if the run has written several.
-_RUN_FILE = re.compile(
+_RUN_FILE = pattern(
     r"(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))-(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:\d\d))(?:-\d+)?"
     r"\.parquet(?:\.\w+)?"
 )
 
 
 #: Files of Parquet; PostHog writes the compression behind it, which is inside.
-_PARQUET = re.compile(r".+\.parquet(?:\.\w+)?")
+_PARQUET = pattern(r".+\.parquet(?:\.\w+)?")
 
 
 @dataclass(frozen=True)

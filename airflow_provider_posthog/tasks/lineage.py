@@ -19,16 +19,17 @@ from airflow_provider_posthog.api.hogql import tokens
 from airflow_provider_posthog.assets import Dataset, openlineage_namespace
 from airflow_provider_posthog.compat import openlineage_listens
 from airflow_provider_posthog.exceptions import PostHogError
+from airflow_provider_posthog.patterns import pattern
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
     from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.extract.sources import Source
 
-_PLACEHOLDER = re.compile(r"\{[^{}]*\}")
+_PLACEHOLDER = pattern(r"\{[^{}]*\}")
 #: What stands for comments, and for texts, which may be about somebody.
 _HIDDEN = {"comment": " ", "text": "'...'", "template": "f'...'", "tag": "<...>"}
-_CLOSED = re.compile(r"(['\"`]).*\1", re.DOTALL)
+_CLOSED = pattern(r"(['\"`]).*\1", re.DOTALL)
 _END_OF_QUERY = "\n) AS source"
 #: What the queries of insights and lists read, as far as it is one table.
 _TABLES = {

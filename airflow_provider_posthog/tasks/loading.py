@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load import own_columns
 from airflow_provider_posthog.load.target import Target, WriteDisposition, check_deleted, check_policy
+from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.tasks.replacing import COMPARES, covered, mode_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.replacing import Replaces
 
 #: A property, of which PostHog may know a type.
-_PROPERTY = re.compile(r"(?P<of>(?:person\.)?)properties\.(?:(?P<plain>[A-Za-z_$][\w$]*)|`(?P<quoted>[^`\\]+)`)")
+_PROPERTY = pattern(r"(?P<of>(?:person\.)?)properties\.(?:(?P<plain>[A-Za-z_$][\w$]*)|`(?P<quoted>[^`\\]+)`)")
 #: What databases call the types that not all of them have, by the connection's type.
 _NATIVE: Mapping[str, Mapping[str, str]] = {
     "postgres": {"uuid": "uuid", "json": "jsonb", "boolean": "boolean"},

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
+from airflow_provider_posthog.patterns import pattern
 
 Range = tuple[datetime, datetime]
 
-_MONTH = re.compile(r"(\d{4})-(\d{2})")
-_HOUR = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}")
+_MONTH = pattern(r"(\d{4})-(\d{2})")
+_HOUR = pattern(r"\d{4}-\d{2}-\d{2}T\d{2}")
 
 
 def partition_of(context: Mapping[str, Any]) -> Range | None:

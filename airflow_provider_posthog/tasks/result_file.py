@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MAX_XCOM_BYTES = 48 * 1024
 _OWN = ".own"
 #: Airflow makes objects of what has such keys, and people's properties are whatever anybody sent to PostHog. In compact
 #: JSON a key comes after a bracket or a comma; inside text its first quote would have a backslash before it.
-_AIRFLOWS_OWN = re.compile(rb'[{,]"__(?:classname__|id__|type|var)":')
+_AIRFLOWS_OWN = pattern(rb'[{,]"__(?:classname__|id__|type|var)":')
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_posthog.compat import first_poke_of
+from airflow_provider_posthog.patterns import pattern
 
 #: The arguments that say on what a task works, with how a line names each.
 _WHAT = (
@@ -27,9 +28,9 @@ _PLACES = (("table", "table "), ("sql_conn_id", "connection "), ("path", ""), ("
 #: Where PostHog shows what an argument names.
 _PAGES = (("dashboard", "dashboard"), ("cohort_id", "cohorts"), ("experiment_id", "experiments"))
 #: What a line may show as it is: a name, a number, an address. A query or a list of identifiers is none.
-_PLAIN = re.compile(r"[\w .:/{}*$=+-]{1,200}")
+_PLAIN = pattern(r"[\w .:/{}*$=+-]{1,200}")
 #: ``user:password@`` in the address of a bucket.
-_USER = re.compile(r"(?<=://)[^/@]*@")
+_USER = pattern(r"(?<=://)[^/@]*@")
 #: The numbers of a task's result, as far as they mean the same in each task.
 _COUNTS = {
     **{"rows": "rows", "row_count": "rows", "kept": "events", "events": "events", "members": "members"},

@@ -662,6 +662,23 @@ def test_extra_of_the_asset_event_tells_the_numbers(connected: EmulatorProcess) 
     assert event.extra["dashboard_id"] == dashboard
 
 
+def test_an_outlet_of_another_project_is_warned_of(
+    connected: EmulatorProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    from airflow_provider_posthog.assets import create_asset
+
+    dashboard, _ = board(connected, 1)
+    host = connected.url.removeprefix("http://")
+    own = create_asset(project_id=1, kind="dashboard", id=dashboard, host=host)
+    wrong = create_asset(project_id=12345, kind="dashboard", id=dashboard, host=host)
+    operator = dashboard_refresh(dashboard=dashboard, outlets=[own, wrong])
+    operator.execute({**context(), "task": operator})
+    warned = [record.getMessage() for record in caplog.records if "outlet" in record.getMessage()]
+    assert len(warned) == 1
+    assert f"{host}/12345/dashboard" in warned[0]
+    assert f"posthog://{host}/1" in warned[0]
+
+
 def test_connect_is_used(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, connected, max_in_flight=1)
     dashboard, _ = board(connected, 3)

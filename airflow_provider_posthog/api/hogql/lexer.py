@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, cast
 
+from airflow_provider_posthog.patterns import pattern
+
 #: ``name`` is a quoted one, ``template`` a piece of ``f'...'``, ``tag`` and ``element`` are HogQLX: a tag, and the
 #: text between two. ``open`` is a ``/*`` that nothing closes: PostHog reads on behind it, as if it were a sum.
 Kind = Literal["space", "comment", "open", "text", "name", "template", "tag", "element", "number", "word", "sign"]
 
-_CODE = re.compile(
+_CODE = pattern(
     r"""
     (?P<space>[\s\ufeff]+)
   | (?P<comment>(?:--|//|\#)[^\n\r]* | /\*.*?\*/)
@@ -29,11 +31,11 @@ _CODE = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 #: The rest of an ``f'...'`` behind a brace.
-_TEMPLATE = re.compile(r"(?P<template>(?:[^'\\{]|\\.|'')+'? | ' | \\\Z) | (?P<sign>\{)", re.VERBOSE | re.DOTALL)
-_ENDS = re.compile(r"(?:[^'\\{]|\\.|'')*'", re.DOTALL)
+_TEMPLATE = pattern(r"(?P<template>(?:[^'\\{]|\\.|'')+'? | ' | \\\Z) | (?P<sign>\{)", re.VERBOSE | re.DOTALL)
+_ENDS = pattern(r"(?:[^'\\{]|\\.|'')*'", re.DOTALL)
 _OPENS = r"<[A-Za-z_][\w-]*(?:\s+[A-Za-z_][\w-]*(?:\s*=\s*(?:'(?:[^'\\]|\\.|'')*'|\{(?:[^{}]|\{[^{}]*\})*\}))?)*\s*/?>"
-_TAG = re.compile(_OPENS)
-_ELEMENT = re.compile(
+_TAG = pattern(_OPENS)
+_ELEMENT = pattern(
     rf"(?P<element>[^<{{]+) | (?P<tag></\s*[\w-]*\s*> | {_OPENS} | <) | (?P<sign>\{{)", re.VERBOSE | re.DOTALL
 )
 

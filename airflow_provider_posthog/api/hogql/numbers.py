@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from airflow_provider_posthog.api.hogql.lexer import Token
+from airflow_provider_posthog.patterns import pattern
 
-_WHOLE = re.compile(r"0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+")
+_WHOLE = pattern(r"0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+")
 #: More digits, or more signs, than a LIMIT has.
 _LONGEST = 40
 
