@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, LEFT, RIGHT, ROW = 860, 250, 150, 26
-_OURS, _OTHERS, _LIMIT = "#1d4aff", "#b7bdc9", "#7a8394"
+#: The colour of each kind of bar, and what the legend calls it.
+_KINDS = {
+    "ours": ("#1d4aff", "this provider"),
+    "limit": ("#7a8394", "a bare loop: no count, no proof, no retry"),
+    "peer": ("#b7bdc9", "other tools"),
+}
 
 
 @dataclass(frozen=True)
@@ -26,13 +31,13 @@ class Bar:
     kind: str = "peer"
 
 
-def chart(panels: Sequence[tuple[str, Sequence[Bar]]], note: str) -> str:
-    """Draw panels of bars, one below the other.
+def chart(panels: Sequence[tuple[str, Sequence[Bar]]], notes: Sequence[str]) -> str:
+    """Draw panels of bars, one below the other, under a legend of the colours.
 
     :param panels: each with its title.
-    :param note: the last line.
+    :param notes: the last lines.
     """
-    parts, top = [], 16
+    parts, top = _legend(18), 40
     for title, bars in panels:
         parts.append(f'<text x="16" y="{top + 14}" class="title">{escape(title)}</text>')
         top += 30
@@ -41,8 +46,10 @@ def chart(panels: Sequence[tuple[str, Sequence[Bar]]], note: str) -> str:
             parts.extend(_drawn(bar, top, (WIDTH - LEFT - RIGHT) * bar.value / most))
             top += ROW
         top += 18
-    parts.append(f'<text x="16" y="{top + 6}" class="note">{escape(note)}</text>')
-    height = top + 22
+    for note in notes:
+        parts.append(f'<text x="16" y="{top + 6}" class="note">{escape(note)}</text>')
+        top += 18
+    height = top + 4
     style = (
         "text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#1b2130}"
         ".title{font-weight:600;font-size:15px}.note{fill:#5b6475;font-size:12px}.ours{font-weight:600}"
@@ -59,8 +66,17 @@ def chart(panels: Sequence[tuple[str, Sequence[Bar]]], note: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _legend(top: int) -> list[str]:
+    parts, left = [], 16
+    for colour, name in _KINDS.values():
+        parts.append(f'<rect x="{left}" y="{top - 2}" width="12" height="12" rx="2" fill="{colour}"/>')
+        parts.append(f'<text x="{left + 18}" y="{top + 9}" class="note">{escape(name)}</text>')
+        left += 50 + 6 * len(name)
+    return parts
+
+
 def _drawn(bar: Bar, top: int, width: float) -> list[str]:
-    colour = {"ours": _OURS, "limit": _LIMIT}.get(bar.kind, _OTHERS)
+    colour, _ = _KINDS[bar.kind]
     middle, mark = top + 13, ' class="ours"' if bar.kind == "ours" else ""
     width = max(width, 2.0)
     return [

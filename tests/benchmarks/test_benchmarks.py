@@ -123,7 +123,8 @@ def test_a_section_is_replaced_and_the_rest_stays(tmp_path: Path) -> None:
 
 
 def test_the_chart_escapes_names() -> None:
-    drawn = chart([("a < b", [Bar("x & y", 1.0, "1 s", "ours"), Bar("z", 2.0, "2 s")])], "note")
+    drawn = chart([("a < b", [Bar("x & y", 1.0, "1 s", "ours"), Bar("z", 2.0, "2 s")])], ["c > d"])
     assert "a &lt; b" in drawn
     assert "x &amp; y" in drawn
-    assert drawn.count("<rect") == 3
+    assert "c &gt; d" in drawn
+    assert drawn.count("<rect") == 1 + 3 + 2, "the background, a legend of three colours, two bars"
