@@ -78,7 +78,7 @@ def normal(kind: str, value: str) -> str:
 class Pseudonyms:
     """Makes pseudonyms for identifiers, and seals for records, with one salt.
 
-    :param salt: the connection's ``audit_secret`` (``PostHogHook.audit_salt()``).
+    :param salt: the connection's ``audit_secret`` (``PostHogHook.audit_secret()``).
     :raises PostHogSettingsError: if the salt is not set or can be guessed.
     """
 

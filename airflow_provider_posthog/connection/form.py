@@ -149,7 +149,7 @@ def parse(conn: ConnectionLike, *, project_id: object = None) -> ClientSettings:
     return ClientSettings(api_key=key, **values)
 
 
-def find_audit_salt(conn: ConnectionLike) -> str:
+def find_audit_secret(conn: ConnectionLike) -> str:
     """Return the connection's ``audit_secret`` as it is written, so that it can be masked; empty if there is none.
 
     :param conn: the connection.
@@ -161,10 +161,10 @@ def find_audit_salt(conn: ConnectionLike) -> str:
     return next((stripped(value) for value in values if not is_unset(value)), "")
 
 
-def read_audit_salt(salt: str, key: str) -> str:
+def read_audit_secret(salt: str, key: str) -> str:
     """Check an ``audit_secret``; no error shows it.
 
-    :param salt: the salt, as :func:`find_audit_salt` found it.
+    :param salt: the salt, as :func:`find_audit_secret` found it.
     :param key: the API key, which is not a salt: whoever may use PostHog could find identifiers by it.
     :raises PostHogSettingsError: if it is not set, can be guessed, or is a key.
     """

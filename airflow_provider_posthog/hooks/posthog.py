@@ -80,7 +80,7 @@ class PostHogHook(BaseHook):
         self.posthog_conn_id = posthog_conn_id
         self.project_id = project_id
         self._settings: ClientSettings | None = None
-        self._audit_salt = _Hidden()
+        self._audit_secret = _Hidden()
         self._client: Client | None = None
         self._reading = threading.Lock()
         #: How often the connection's key was replaced while it was in use.
@@ -89,7 +89,7 @@ class PostHogHook(BaseHook):
     def __getstate__(self) -> dict[str, Any]:
         """Return what is written down of a hook: nothing of the connection, which is read again where it is used."""
         kept = {name: value for name, value in self.__dict__.items() if name != "_reading"}
-        return {**kept, "_settings": None, "_audit_salt": _Hidden(), "_client": None}
+        return {**kept, "_settings": None, "_audit_secret": _Hidden(), "_client": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what :meth:`__getstate__` has written down."""
@@ -131,9 +131,9 @@ class PostHogHook(BaseHook):
         if connection.password:
             mask_secret(connection.password)
             mask_secret(connection.password.strip())
-        self._audit_salt = _Hidden(connection_form.find_audit_salt(connection))
-        if self._audit_salt.value:  # Airflow masks extras by their names, and knows no salts
-            mask_secret(self._audit_salt.value)
+        self._audit_secret = _Hidden(connection_form.find_audit_secret(connection))
+        if self._audit_secret.value:  # Airflow masks it in the extras, and not where it stands alone
+            mask_secret(self._audit_secret.value)
         settings = connection_form.parse(connection, project_id=self.project_id)
         settings = replace(settings, read_again=self._replaced)
         if settings.project_token:
@@ -144,13 +144,13 @@ class PostHogHook(BaseHook):
             mask_secret(unquote(proxy_password))
         return settings
 
-    def audit_salt(self) -> str:
+    def audit_secret(self) -> str:
         """Return the salt of erasure certificates: the connection's extra ``audit_secret``.
 
         :raises PostHogSettingsError: if it is not set or can be guessed, with how to make one; it is never shown.
         """
         key = self.settings().api_key  # reads the connection
-        return connection_form.read_audit_salt(self._audit_salt.value, key)
+        return connection_form.read_audit_secret(self._audit_secret.value, key)
 
     def get_conn(self) -> Client:
         """Return the blocking client."""

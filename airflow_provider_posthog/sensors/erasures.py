@@ -74,7 +74,7 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         within = length_of("within", self.within)
         example = "s3://private/certificates/"
         path = storage_path("audit_path", self.audit_path, self.object_storage_conn_id, example=example, folder=True)
-        salt = Pseudonyms(PostHogHook(self.posthog_conn_id).audit_salt())
+        salt = Pseudonyms(PostHogHook(self.posthog_conn_id).audit_secret())
         day = today()
         requests = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
         for one in requests:

@@ -341,7 +341,8 @@ def open_certificate(
     :param conn_id: Airflow's connection for it.
     :param request_id: the request.
     :param ticket: what the request is called elsewhere.
-    :raises PostHogSettingsError: if the connection has no salt, or ``POSTHOG_AUDIT_SIGNING_KEY`` holds no key.
+    :raises PostHogSettingsError: if the connection has no ``audit_secret``, or ``POSTHOG_AUDIT_SIGNING_KEY`` holds no
+        key.
     """
     if path is None or not str(path).strip():
         return None
@@ -351,7 +352,7 @@ def open_certificate(
     from airflow_provider_posthog.audit.signing import signer_of_environment
 
     path = storage_path("audit_path", path, conn_id, example="s3://private/certificates/")
-    pseudonyms = Pseudonyms(hook.audit_salt())
+    pseudonyms = Pseudonyms(hook.audit_secret())
     who = _who(context, ticket)
     settings = hook.settings()
     server = {"host": settings.base_url, "project_id": settings.project_id}

@@ -64,7 +64,7 @@ class SuppressingMixin:
         path = storage_path(
             "suppress_path", given, self.suppress_object_storage_conn_id, example="s3://private/erased/", folder=True
         )
-        listed = SuppressionList(path.fs, path.path, Pseudonyms(self.hook.audit_salt())).load()
+        listed = SuppressionList(path.fs, path.path, Pseudonyms(self.hook.audit_secret())).load()
         if not listed.files:
             self.log.warning("There is no list of erased persons in %s (suppress_path) yet", self.suppress_path)
         return Suppressor(listed, source, choice)

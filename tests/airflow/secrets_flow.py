@@ -86,7 +86,7 @@ def main(folder: str) -> None:
     for conn in ("posthog_default", "posthog_wrong", "posthog_proxied"):
         hook = PostHogHook(conn)
         root.warning("test_connection: %s", hook.test_connection())
-        root.warning("the salt has %s characters", len(hook.audit_salt()))
+        root.warning("the salt has %s characters", len(hook.audit_secret()))
     print("\nSTATES " + json.dumps(task_states(run)))
 
 

@@ -67,7 +67,7 @@ def salt_logged() -> None:
 
         return salt
 
-    _wrap(_module("hooks.posthog").PostHogHook, "audit_salt", make)
+    _wrap(_module("hooks.posthog").PostHogHook, "audit_secret", make)
 
 
 def failure_ignored() -> None:
@@ -150,12 +150,12 @@ def size_not_compared() -> None:
 
 DEFECTS: dict[str, Defect] = {
     "blind POST retry": Defect(blind_repeat, ["tests/api/test_retry.py"]),
-    "key forwarded on redirect": Defect(key_forwarded, ["tests/extract/test_download.py", "-k", "never_sees_the_key"]),
+    "key forwarded on redirect": Defect(key_forwarded, ["tests/download/test_download.py", "-k", "never_sees_the_key"]),
     "no check of counts": Defect(no_count_check, ["tests/extract/test_interval_counts.py", "-k", "hide_no_row"]),
     "salt logged": Defect(salt_logged, ["tests/defects/test_secrets_stay.py", "-k", "salt"]),
     "poll that ignores failure": Defect(failure_ignored, ["tests/api/test_states.py"]),
     "part file under its final name": Defect(
-        part_under_final_name, ["tests/extract/test_atomic_file.py", "-k", "before_the_end"]
+        part_under_final_name, ["tests/storage/test_atomic_file.py", "-k", "before_the_end"]
     ),
     "load without transaction": Defect(no_transaction, ["tests/load/test_loaders.py", "-k", "duckdb"]),
     "window proof skipped": Defect(window_proof_skipped, ["tests/extract/test_reader_proof.py", "-k", "were_seen"]),
@@ -165,7 +165,7 @@ DEFECTS: dict[str, Defect] = {
     "trigger argument with key": Defect(key_in_trigger, ["tests/defects/test_secrets_stay.py", "-k", "trigger"]),
     "error in a 200 taken for made": Defect(error_in_200_is_made, ["tests/api/test_items.py"]),
     "size of a file not compared": Defect(
-        size_not_compared, ["tests/extract/test_download.py", "-k", "another_size_than"]
+        size_not_compared, ["tests/download/test_download.py", "-k", "another_size_than"]
     ),
 }
 _OPTIONS = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", "-W", "ignore"]

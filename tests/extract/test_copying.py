@@ -17,7 +17,7 @@ from airflow_provider_posthog.extract.copy_interval import Copy, Reading
 from airflow_provider_posthog.extract.layout import Layout
 from airflow_provider_posthog.storage.manifest import Interval
 from airflow_provider_posthog.storage.staging import Owner, Staging
-from tests.extract.crashing import memory
+from tests.storage.crashing import memory
 
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 SPAN = Interval("x", MIDNIGHT - timedelta(days=5), MIDNIGHT - timedelta(days=2))

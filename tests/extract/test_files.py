@@ -25,7 +25,7 @@ from airflow_provider_posthog.extract.layout import SUFFIXES, Layout
 from airflow_provider_posthog.extract.writers import MAX_OPEN, TableFiles
 from airflow_provider_posthog.storage.manifest import Interval
 from airflow_provider_posthog.storage.staging import Owner, Staging
-from tests.extract.crashing import CrashingFs, memory
+from tests.storage.crashing import CrashingFs, memory
 
 START = datetime(2026, 11, 1, 22, tzinfo=timezone.utc)
 SCHEMA = pa.schema([("n", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("kind", pa.string()), ("p", pa.string())])

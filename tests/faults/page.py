@@ -33,7 +33,7 @@ ELSEWHERE = {
     "proxies that cut, refuse, or want a password": "tests/api/test_proxies.py, tests/operators/test_behind_a_proxy.py",
     "answers larger than memory": "tests/api/test_limits_of_answers.py",
     "good answers, bent at any place": "tests/fuzz/test_malformed_answers.py",
-    "a full disk": "tests/extract/test_atomic_file.py",
+    "a full disk": "tests/storage/test_atomic_file.py",
     "an object storage that fails at its end": "tests/transfers/test_export_to_object_storage.py",
 }
 

@@ -19,7 +19,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogAuthenticationError, PostHogError
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.tasks.certificate import open_certificate
-from tests.extract.conftest import Sink
+from tests.download.conftest import Sink
 from tests.support.checks import use
 from tests.support.fixtures import server
 from tests.support.scripted import Reply, ScriptedServer, error, ok

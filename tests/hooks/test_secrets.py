@@ -24,7 +24,7 @@ def used(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> PostHog
     connect(monkeypatch, connected, audit_secret=SALT)
     hook = PostHogHook()
     hook.send(projects.me())
-    assert hook.audit_salt() == SALT
+    assert hook.audit_secret() == SALT
     return hook
 
 
@@ -37,7 +37,7 @@ def test_a_hook_that_was_used_is_pickled_without_its_connection(used: PostHogHoo
         assert secret not in repr(used)
     for again in (pickle.loads(written), copy.deepcopy(used), copy.copy(used)):
         assert again.settings() == used.settings()
-        assert again.audit_salt() == SALT
+        assert again.audit_secret() == SALT
         assert again.send(projects.me()) == used.send(projects.me())
         again.close()
 

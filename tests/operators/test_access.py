@@ -24,8 +24,8 @@ from airflow_provider_posthog.erasure.access_folder import AccessFolder
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator, PostHogFinishAccessOperator
 from tests.erasure.support import Lab, ago, new_lab
-from tests.extract.crashing import Crash, CrashingFs, FlatFs, memory
 from tests.operators.support import connect, context
+from tests.storage.crashing import Crash, CrashingFs, FlatFs, memory
 
 SALT = "3f1c9a7e5b2d8046af91c3e7d5b20846"
 NASTY = '<script>alert("x")</script><img src=x onerror=y>&amp;'

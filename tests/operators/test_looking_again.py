@@ -15,8 +15,8 @@ from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.operators.erasure import PostHogLookAgainOperator, PostHogSealErasureOperator
 from tests.erasure.support import Lab, new_lab
-from tests.extract.crashing import memory
 from tests.operators.support import connect, context
+from tests.storage.crashing import memory
 
 SALT = "3f1c9a7e5b2d8046af91c3e7d5b20846"
 OTHER_SALT = "0a1c9a7e5b2d8046af91c3e7d5b20899"

@@ -83,7 +83,7 @@ class Ground:
         bucket = json.dumps({"conn_type": "aws", "login": "AKIA", "password": "not-a-secret"})
         return {
             **{f"POSTHOG_EXAMPLE_{name}": value for name, value in examples.items()},
-            "AIRFLOW_CONN_POSTHOG_DEFAULT": self.posthog.airflow_connection_json(audit_salt=SALT),
+            "AIRFLOW_CONN_POSTHOG_DEFAULT": self.posthog.airflow_connection_json(audit_secret=SALT),
             "AIRFLOW_CONN_WAREHOUSE": warehouse_connection,
             "AIRFLOW_CONN_AWS_READER": bucket,
             "AIRFLOW_VAR_CHECKOUT_ERRORS_INSIGHT": self._errors,

@@ -25,9 +25,9 @@ from airflow_provider_posthog.operators.erasure import PostHogSuppressPersonsOpe
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.erasure.support import Lab, ago, new_lab
-from tests.extract.crashing import memory
 from tests.load.databases import DuckDB
 from tests.operators.support import connect, context
+from tests.storage.crashing import memory
 
 SALT = "3f1c9a7e5b2d8046af91c3e7d5b20846"
 OTHER_SALT = "0a1c9a7e5b2d8046af91c3e7d5b20899"

@@ -44,8 +44,8 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``sealed_path``, ``persons`` (how many are sealed), ``left_out`` (how many are not
         ``VERIFIED``), ``due_at``.
-    :raises PostHogSettingsError: if an argument is wrong, the connection has no salt, or the proof is another request's
-        or not the last one; nothing is sealed then.
+    :raises PostHogSettingsError: if an argument is wrong, the connection has no ``audit_secret``, or the proof is another
+        request's or not the last one; nothing is sealed then.
     """
 
     conn_is_for_path: ClassVar[bool] = True
@@ -74,7 +74,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         if not isinstance(self.request, Mapping) or not self.request.get("accepted_at"):
             raise PostHogSettingsError("request", "is none.", "Write what PostHogDeletePersonsOperator returned.")
         after = length_of("look_again_after", self.look_again_after)
-        salt = self.hook.audit_salt()
+        salt = self.hook.audit_secret()
         Pseudonyms(salt)  # refuses one that can be guessed
         folder = storage_path(
             "sealed_path", self.sealed_path, self.object_storage_conn_id, example=_EXAMPLE, folder=True
@@ -197,7 +197,7 @@ class PostHogLookAgainOperator(PeopleOperator):
     def _all(self) -> Iterator[Sealed]:
         from airflow_provider_posthog.erasure.sealed import END, Sealed
 
-        salt = self.hook.audit_salt()
+        salt = self.hook.audit_secret()
         folder = storage_path(
             "sealed_path", self.sealed_path, self.object_storage_conn_id, example=_EXAMPLE, folder=True
         )

@@ -33,8 +33,8 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
     :param proof: what ``PostHogPersonsErasedSensor`` returned; then everybody who is ``VERIFIED`` is added.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``suppress_path``, ``persons`` and ``left_out`` (who are not ``VERIFIED``), ``entries``.
-    :raises PostHogSettingsError: if an argument is wrong, the connection has no salt, or the proof is another request's
-        or not the last one.
+    :raises PostHogSettingsError: if an argument is wrong, the connection has no ``audit_secret``, or the proof is another
+        request's or not the last one.
     """
 
     conn_is_for_path: ClassVar[bool] = True
@@ -57,7 +57,7 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
 
         conn_id = self.object_storage_conn_id
         path = storage_path("suppress_path", self.suppress_path, conn_id, example="s3://private/erased/", folder=True)
-        listed = SuppressionList(path.fs, path.path, Pseudonyms(self.hook.audit_salt()))
+        listed = SuppressionList(path.fs, path.path, Pseudonyms(self.hook.audit_secret()))
         work = self.whose()
         request_id = self.handover.request_id
         certificate = self.handover.certificate(self.hook, context)

@@ -25,7 +25,7 @@ from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.manifest import Interval
 from airflow_provider_posthog.storage.staged_file import StagedFile
 from airflow_provider_posthog.storage.staging import Owner, Staging
-from tests.extract.crashing import Crash, CrashingFs, FlatFs, memory
+from tests.storage.crashing import Crash, CrashingFs, FlatFs, memory
 
 START = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)

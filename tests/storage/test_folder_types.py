@@ -17,7 +17,7 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.folder_types import FolderTypes
 from airflow_provider_posthog.storage.manifest import Interval
-from tests.extract.crashing import memory
+from tests.storage.crashing import memory
 
 FIRST = datetime(2026, 11, 1, tzinfo=timezone.utc)
 

@@ -19,7 +19,7 @@ from airflow_provider_posthog.storage.manifest import (
     Interval,
     partition_path,
 )
-from tests.extract.crashing import memory
+from tests.storage.crashing import memory
 
 FIRST = datetime(2026, 11, 1, tzinfo=timezone.utc)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(timezone.utc))

@@ -32,9 +32,9 @@ def redact(text: str) -> Any:
 def test_it_is_read_once(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch, connected, audit_secret=f" {SALT}\n")
     hook = PostHogHook()
-    assert hook.audit_salt() == SALT
+    assert hook.audit_secret() == SALT
     monkeypatch.delenv("AIRFLOW_CONN_POSTHOG_DEFAULT")
-    assert hook.audit_salt() == SALT
+    assert hook.audit_secret() == SALT
     assert connected.calls() == []
 
 
@@ -59,14 +59,14 @@ def test_it_is_masked_in_the_triggerer(connected: EmulatorProcess, monkeypatch: 
     assert salt in redact(f"logged: {salt}")
     asyncio.run(use())
     assert redact(f"logged: {salt}") == "logged: ***"
-    assert hook.audit_salt() == salt
+    assert hook.audit_secret() == salt
 
 
 def test_only_who_needs_it_minds_that_it_is_missing(connected: EmulatorProcess) -> None:
     hook = PostHogHook()
     assert hook.get_records("SELECT 1 LIMIT 1") == [[1]]
     with pytest.raises(PostHogSettingsError) as caught:
-        hook.audit_salt()
+        hook.audit_secret()
     assert caught.value.field == "audit_secret"
     assert "secrets.token_hex(32)" in str(caught.value)
 
@@ -78,6 +78,6 @@ def test_a_bad_one_is_not_shown(connected: EmulatorProcess, monkeypatch: pytest.
         hook = PostHogHook()
         assert hook.settings().api_key == connected.api_key
         with pytest.raises(PostHogSettingsError) as caught:
-            hook.audit_salt()
+            hook.audit_secret()
         shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + json.dumps(str(hook))
         assert salt not in shown

@@ -370,14 +370,14 @@ def test_the_salt_is_no_setting_of_the_client(name: str, caplog: pytest.LogCaptu
     connection = conn(extra={name: f" {SALT}\n"})
     assert form.parse(connection) == DEFAULTS
     assert SALT not in repr(form.parse(connection))
-    assert form.read_audit_salt(form.find_audit_salt(connection), KEY) == SALT
+    assert form.read_audit_secret(form.find_audit_secret(connection), KEY) == SALT
     assert not caplog.records
 
 
 @pytest.mark.parametrize("extra", [None, {}, [1], "text", {"audit_secret": None}, {"audit_secret": " "}])
 def test_a_missing_salt_is_told_with_how_to_make_one(extra: object) -> None:
     with pytest.raises(PostHogSettingsError) as caught:
-        form.read_audit_salt(form.find_audit_salt(conn(extra=extra)), KEY)
+        form.read_audit_secret(form.find_audit_secret(conn(extra=extra)), KEY)
     assert caught.value.field == "audit_secret"
     assert "is not set" in caught.value.problem
     assert 'python -c "import secrets; print(secrets.token_hex(32))"' in caught.value.remedy
@@ -398,7 +398,7 @@ def test_a_missing_salt_is_told_with_how_to_make_one(extra: object) -> None:
 )
 def test_refused_salts_are_not_shown(salt: object, says: str) -> None:
     with pytest.raises(PostHogSettingsError) as caught:
-        form.read_audit_salt(form.find_audit_salt(conn(extra={"audit_secret": salt})), KEY)
+        form.read_audit_secret(form.find_audit_secret(conn(extra={"audit_secret": salt})), KEY)
     assert (caught.value.field, says in caught.value.problem) == ("audit_secret", True)
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value)
     assert salt == "***" or str(salt) not in shown
@@ -691,7 +691,7 @@ def fill_in_the_form_of_2() -> None:
     shown = page.proxy()
     assert 'type="password"' in shown
     assert proxy in shown, "saving the page unchanged would erase the proxy"
-    assert form.find_audit_salt(conn(extra=page.data)) == SALT
+    assert form.find_audit_secret(conn(extra=page.data)) == SALT
     assert 'type="password"' in page.audit_secret()
     assert SALT in page.audit_secret(), "saving the page unchanged would erase the salt"
 
@@ -701,7 +701,7 @@ def fill_in_the_form_of_2() -> None:
 
 
 def test_the_docs_list_every_extra_with_its_default() -> None:
-    docs = (Path(__file__).parent.parent / "docs" / "connection.md").read_text()
+    docs = (Path(__file__).parents[2] / "docs" / "connection.md").read_text()
     for name, default in defaults().items():
         cell = " " if default is None else f" `{default}` "
         assert f"| `{name}` |{cell}|" in docs

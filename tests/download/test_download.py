@@ -28,8 +28,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogServerError,
     PostHogTransportError,
 )
-from tests.extract.conftest import KEY, Sink, redirect
-from tests.extract.storage import Storage, Turn
+from tests.download.conftest import KEY, Sink, redirect
+from tests.download.storage import Storage, Turn
 from tests.support.fixtures import Certificates
 from tests.support.scripted import Reply, ScriptedServer, cut, error
 

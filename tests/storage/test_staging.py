@@ -16,7 +16,7 @@ from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.manifest import Interval
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 from airflow_provider_posthog.storage.staging import Owner, Staging
-from tests.extract.crashing import Crash, CrashingFs, FlatFs, memory
+from tests.storage.crashing import Crash, CrashingFs, FlatFs, memory
 
 ONE = Interval("events", datetime(2026, 11, 1, tzinfo=timezone.utc), datetime(2026, 11, 2, tzinfo=timezone.utc))
 TWO = Interval("events", datetime(2026, 11, 2, tzinfo=timezone.utc), datetime(2026, 11, 3, tzinfo=timezone.utc))
