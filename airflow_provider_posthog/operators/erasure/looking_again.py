@@ -44,8 +44,8 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``sealed_path``, ``persons`` (how many are sealed), ``left_out`` (how many are not
         ``VERIFIED``), ``due_at``.
-    :raises PostHogSettingsError: if an argument is wrong, the connection has no ``audit_secret``, or the proof is another
-        request's or not the last one; nothing is sealed then.
+    :raises PostHogSettingsError: if an argument is wrong, the connection has no ``audit_secret``, or the proof is of
+        another request or not the last one; nothing is sealed then.
     """
 
     conn_is_for_path: ClassVar[bool] = True

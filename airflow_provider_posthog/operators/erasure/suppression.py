@@ -33,8 +33,8 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
     :param proof: what ``PostHogPersonsErasedSensor`` returned; then everybody who is ``VERIFIED`` is added.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     :returns: ``request_id``, ``suppress_path``, ``persons`` and ``left_out`` (who are not ``VERIFIED``), ``entries``.
-    :raises PostHogSettingsError: if an argument is wrong, the connection has no ``audit_secret``, or the proof is another
-        request's or not the last one.
+    :raises PostHogSettingsError: if an argument is wrong, the connection has no ``audit_secret``, or the proof is of
+        another request or not the last one.
     """
 
     conn_is_for_path: ClassVar[bool] = True
