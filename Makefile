@@ -10,10 +10,13 @@ BIN := $(VENV)/bin
 UV := $(VENV)/bin/uv
 # Half of a test is waiting, so there are two processes more than cores.
 WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
+# The tests start hundreds of processes: none of them should have to compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 # What is installed of ours; the groups of pyproject.toml come on top.
 EXTRAS := emulator,examples,pandas,warehouse
 # What the inner loop runs: no server, no database, no DAG, no kill; so there are as many processes as cores.
-QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture/test_events.py tests/results
+QUICK := $(wildcard tests/test_*.py tests/api/test_[cehrs]*.py) tests/capture/test_events.py tests/connection \
+	$(filter-out tests/results/test_insight_tables%,$(wildcard tests/results/test_*.py))
 # Which Airflow `make test` runs on; .ci/run sets others.
 AIRFLOW ?= apache-airflow>=3.3,<3.4
 

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from http.cookiejar import CookieJar
 from typing import Any, TypeVar
 
@@ -309,7 +310,15 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
         return False
     # requests reads these and httpx does not; a triggerer must not refuse the server that a worker trusts.
     named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    return ca_context(named) if named else httpx.create_ssl_context()
+    if named:
+        return ca_context(named)
+    return _own_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=8)
+def _own_context(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Return the context that httpx makes, which reads these two variables; made once, as :func:`ca_context` is."""
+    return httpx.create_ssl_context()
 
 
 #: Packages whose errors httpx may let through, such as those of a SOCKS proxy that answers nonsense.

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 
@@ -325,17 +326,25 @@ def too_large(most: int | None) -> NoAnswer:
 
 
 def ca_context(path: str) -> ssl.SSLContext:
-    """Make the TLS context that trusts a CA file.
+    """Return the TLS context that trusts a CA file.
+
+    Reading one takes tens of milliseconds of CPU. So it is read once, and again only when it was changed.
 
     :param path: the path of a CA file, or of a folder of them.
     :raises PostHogSettingsError: if there is no such file, or no certificate in it.
     """
     try:
-        folder = os.path.isdir(path)
-        return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
+        now = os.stat(path)
+        return _ca_context(path, (now.st_mtime_ns, now.st_size, now.st_ino))
     except (OSError, ValueError) as error:
         raise PostHogSettingsError(
             "verify",
             f"names a CA file that cannot be read: {path} ({type(error).__name__}).",
             "Write the path of a PEM file that is on this machine, or true or false.",
         ) from None
+
+
+@lru_cache(maxsize=8)
+def _ca_context(path: str, changed: tuple[int, ...]) -> ssl.SSLContext:
+    folder = os.path.isdir(path)
+    return ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)

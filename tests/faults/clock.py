@@ -14,6 +14,8 @@ import pytest
 # They take the clock when they are imported, and would keep that of one test for all others.
 for _name in ("capture.sender", "download.http", "extract.progress"):
     importlib.import_module(f"airflow_provider_posthog.{_name}")
+#: What waits in naps, so that a kill need not wait for it.
+_NAPPING = ("extract.query_client", "tasks.into_posthog", "transfers.posthog_to_sql")
 _time, _monotonic, _sleep = time.time, time.monotonic, time.sleep
 #: Seconds that the clock has to be ahead of the server's before the server hears of it.
 _TELL = 1.0
@@ -41,6 +43,8 @@ class JumpingClock:
         monkeypatch.setattr(time, "time", lambda: _time() + self.jumped + self._wrong)
         monkeypatch.setattr(time, "monotonic", lambda: _monotonic() + JumpingClock.ever)
         monkeypatch.setattr(time, "sleep", self.jump)
+        for module in _NAPPING:  # a nap of a quarter of a second takes a jump, and an hour has many
+            monkeypatch.setattr(f"airflow_provider_posthog.{module}._NAP", 10.0)
 
     def jump(self, seconds: float) -> None:
         """Let time pass, and the processor do something else for a moment."""

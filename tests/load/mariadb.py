@@ -73,18 +73,23 @@ class MariaDB(Database):
         self.options = options
 
     def connect(self) -> Any:
-        return pymysql.connect(
-            unix_socket=str(_socket()), user=self.user, database="warehouse", charset="utf8mb4", **self.options
-        )
+        return _connected(self.user, database="warehouse", charset="utf8mb4", **self.options)
 
     def loader(self, target: Target) -> GenericLoader:
         return GenericLoader(self.connect(), target, MYSQL, "%s")
 
 
+def _connected(user: str, **options: Any) -> Any:
+    # With TLS, each connection would read all certificates of the machine.
+    return pymysql.connect(unix_socket=str(_socket()), user=user, ssl_disabled=True, **options)
+
+
 @contextmanager
 def mariadb_database() -> Iterator[MariaDB]:
     """Give a test an empty database, and remove all that the test made."""
-    with closing(pymysql.connect(unix_socket=str(_socket()), user="root", autocommit=True)) as connection:
+    with closing(
+        pymysql.connect(unix_socket=str(_socket()), user="root", autocommit=True, ssl_disabled=True)
+    ) as connection:
         cursor = connection.cursor()
         cursor.execute("CREATE DATABASE warehouse CHARACTER SET utf8mb4")
         yield MariaDB()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -42,6 +42,7 @@ _engine_lock = threading.RLock()
 _engine: Any = None
 _open: set[str] = set()
 _numbers = itertools.count(1)
+_WINDOWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True)
@@ -203,10 +204,22 @@ class Warehouse:
         :param end: the first moment after it, with its zone
         :param column: ``timestamp`` or ``created_at``
         """
+        return self.count_events_of([(start, end)], column)[0]
+
+    def count_events_of(self, windows: Sequence[tuple[datetime, datetime]], column: str = "timestamp") -> list[int]:
+        """Count the events of each of several windows, as :meth:`count_events` does.
+
+        :param windows: their first moments, and the first ones after them
+        :param column: ``timestamp`` or ``created_at``
+        """
         if column not in ("timestamp", "created_at"):
             raise ValueError(f"events are counted by timestamp or created_at, not by {column!r}")
-        where = f"{column} >= {_micros(start)} AND {column} < {_micros(end)}"
-        return int(_run(f"SELECT count() FROM {self._database}.events WHERE {where}"))  # noqa: S608 - of our own making
+        counts: list[int] = []
+        for first in range(0, len(windows), _WINDOWS_AT_ONCE):
+            asked = windows[first : first + _WINDOWS_AT_ONCE]
+            each = (f"countIf({column} >= {_micros(start)} AND {column} < {_micros(end)})" for start, end in asked)
+            counts += map(int, _run(f"SELECT {', '.join(each)} FROM {self._database}.events").split())  # noqa: S608 - our own
+        return counts
 
     def execute(self, sql: str, lines: str = "") -> list[dict[str, Any]]:
         """Run ClickHouse SQL of the emulator's own making.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -172,21 +173,35 @@ class BatchExportService:
     def _catch_up(self, export: BatchExport) -> None:
         """Make the runs that have come due since anybody has looked; nothing runs while an export is paused."""
         now, settings = self._core.clock.now(), self._core.settings
+        due = []
         while (end := export.after(export.next_start)) <= now and not export.paused:
             start = export.next_start
             export.next_start = end
-            if (export.start_at and end <= export.start_at) or (export.end_at and start >= export.end_at):
-                continue
+            if not ((export.start_at and end <= export.start_at) or (export.end_at and start >= export.end_at)):
+                due.append((start, end))
+        for (start, end), rows in zip(due, self._count(export, due, "created_at"), strict=True):
             jitter = settings.batch_jitter_seconds
             if jitter is None:
                 jitter = random.Random(f"{export.id} {end}").random() * JITTER[export.interval]  # noqa: S311
-            self._run(export, start, end, begins=end + timedelta(seconds=jitter), column="created_at")
+            self._run(export, start, end, rows, begins=end + timedelta(seconds=jitter), column="created_at")
+
+    def _count(self, export: BatchExport, intervals: Sequence[tuple[datetime, datetime]], column: str) -> list[int]:
+        if export.model != "events":
+            return [0] * len(intervals)
+        return self._core.warehouse.count_events_of(intervals, column)
 
     def _run(
-        self, export: BatchExport, start: datetime, end: datetime, *, begins: datetime, column: str, backfill: str = ""
+        self,
+        export: BatchExport,
+        start: datetime,
+        end: datetime,
+        rows: int,
+        *,
+        begins: datetime,
+        column: str,
+        backfill: str = "",
     ) -> Run:
         settings = self._core.settings
-        rows = self._core.warehouse.count_events(start, end, column) if export.model == "events" else 0
         ends = begins + timedelta(seconds=settings.batch_run_seconds)
         made = Run(
             self.new_id(),
@@ -263,11 +278,13 @@ class BatchExportService:
             self.new_id(), export.id, start, end, now, now + timedelta(seconds=settings.backfill_hidden_seconds), []
         )
         has_data = export.model != "events" or self._core.warehouse.count_events(start, end, "timestamp") > 0
-        at, begins = export.first_start(start), now
+        at, begins, intervals = export.first_start(start), now, []
         while has_data and at < end:
-            until = export.after(at)
-            made.runs.append(self._run(export, at, until, begins=begins, column="timestamp", backfill=made.id))
-            at, begins = until, made.runs[-1].ends
+            intervals.append((at, export.after(at)))
+            at = intervals[-1][1]
+        for (at, until), rows in zip(intervals, self._count(export, intervals, "timestamp"), strict=True):
+            made.runs.append(self._run(export, at, until, rows, begins=begins, column="timestamp", backfill=made.id))
+            begins = made.runs[-1].ends
         export.backfills.append(made)
         return made
 
@@ -294,6 +311,7 @@ class BatchExportService:
         """
         now = self._core.clock.now()
         column = "timestamp" if run.backfill else "created_at"
-        self._run(export, run.interval_start, run.interval_end, begins=now, column=column)
+        interval = (run.interval_start, run.interval_end)
+        self._run(export, *interval, self._count(export, [interval], column)[0], begins=now, column=column)
         start, end = (moment.strftime("%Y-%m-%dT%H:%M:%S+00:00") for moment in (run.interval_start, run.interval_end))
         return f"{export.id}-Backfill-{start}-{end}"
