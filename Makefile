@@ -39,12 +39,15 @@ ui: $(VENV)/.installed  ## open Airflow's pages with all examples, an embedded P
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
 	@$(BIN)/python -m demo.ui
 
+# Tests write and remove a hundred thousand small files: in memory, where 8 GB of it are free, and else on the disk.
+ROOM := $(if $(TMPDIR),,$(shell test "$$(df -kP /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }')" -gt 8000000 \
+	2>/dev/null && echo TMPDIR=/dev/shm))
 # Whole files go to the processes, those that take longest first (tests/conftest.py): none of them ends long after the
 # others.
 BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed  ## run the tests
-	@$(BIN)/python -m pytest $(BESIDE) $(PYTEST_ARGS)
+	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run
 	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
@@ -83,7 +86,7 @@ types: $(VENV)/.installed  ## check types
 	@$(BIN)/mypy
 
 matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
-	@$(BIN)/python -m tests.matrix
+	@$(ROOM) $(BIN)/python -m tests.matrix
 
 wheel: $(VENV)/.installed  ## build what is published, twice, and try it in an empty environment of each Airflow
 	@$(BIN)/python -m tests.wheel

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import os
 import shutil
@@ -98,6 +99,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+def _rest() -> None:
+    """Let the garbage collector pass over what is there: all tests and Airflow took it a tenth of the run's CPU."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    """All tests are there."""
+    _rest()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """What a file has imported is there to stay."""
+    if nextitem is not None and nextitem.path != item.path:
+        _rest()
 
 
 @pytest.fixture(scope="session")

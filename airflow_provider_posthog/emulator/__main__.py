@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -184,6 +185,8 @@ async def _serve(options: argparse.Namespace) -> None:
         "project_token": state.project.token,
         **({"keys": keys} if keys else {}),
     }
+    gc.collect()
+    gc.freeze()  # what is there stays: no collection need go through it again
     sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
     await stopped.wait()
