@@ -87,6 +87,7 @@ class Bender:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else a body waits 40 ms for the acknowledgement of its head
 
             def handle_one(self) -> None:
                 bender.answer(self)

@@ -121,7 +121,7 @@ class PeopleTables:
         for start in range(0, len(uuids), 1000):
             batch = listed(uuids[start : start + 1000])
             for table, column in (("persons", "id"), ("person_distinct_ids", "person_id")):
-                self.warehouse.execute(f"DELETE FROM {{db}}.{table} WHERE {column} IN {batch} {SYNC}")  # noqa: S608
+                self._delete(table, f"{column} IN {batch}")
 
     # -- events and recordings -----------------------------------------------------------------------------------
 
@@ -159,8 +159,7 @@ class PeopleTables:
         where = f"person_id IN ({uuids}) AND timestamp <= {last}"
         if arrived:
             where += f" AND created_at <= {last}"
-        if self._count("flag_evaluations", where):
-            self.warehouse.execute(f"DELETE FROM {{db}}.flag_evaluations WHERE {where} {SYNC}")  # noqa: S608
+        self._delete("flag_evaluations", where)
         return self.warehouse.delete_events(where)
 
     def add_recordings(self, recordings: Iterable[tuple[str, str, str]]) -> None:
@@ -181,10 +180,12 @@ class PeopleTables:
 
         :param distinct_ids: whose.
         """
-        self.warehouse.execute(
-            "ALTER TABLE {db}.raw_session_replay_events UPDATE is_deleted = 1"
-            f" WHERE distinct_id IN {listed(distinct_ids)} SETTINGS mutations_sync=2"
-        )
+        where = f"distinct_id IN {listed(distinct_ids)}"
+        if self._count("raw_session_replay_events", where):
+            self.warehouse.execute(
+                f"ALTER TABLE {{db}}.raw_session_replay_events UPDATE is_deleted = 1 WHERE {where}"
+                " SETTINGS mutations_sync=2"
+            )
 
     # -- groups --------------------------------------------------------------------------------------------------
 
@@ -200,9 +201,7 @@ class PeopleTables:
 
         :param group: as it is now.
         """
-        self.warehouse.execute(
-            f"DELETE FROM {{db}}.groups WHERE `index` = {group.index} AND key = {text(group.key)} {SYNC}"  # noqa: S608
-        )
+        self._delete("groups", f"`index` = {group.index} AND key = {text(group.key)}")
         line = {
             "index": group.index,
             "key": group.key,
@@ -211,6 +210,10 @@ class PeopleTables:
             "properties": json.dumps(group.properties, ensure_ascii=False),
         }
         self._insert("groups", [line])
+
+    def _delete(self, table: str, where: str) -> None:
+        if self._count(table, where):  # most have none, and a mutation is slow
+            self.warehouse.execute(f"DELETE FROM {{db}}.{table} WHERE {where} {SYNC}")  # noqa: S608 - of our own making
 
     def _count(self, table: str, where: str) -> int:
         rows = self.warehouse.execute(f"SELECT count() AS n FROM {{db}}.{table} WHERE {where}")  # noqa: S608
