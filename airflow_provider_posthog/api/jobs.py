@@ -100,6 +100,7 @@ class JobKind:
     :param listing: what reports on many of them; ``None`` where PostHog has nothing that does.
     :param facts: what a task needs to know of a job that has succeeded: small, JSON, without personal data. It is in
         the trigger's event.
+    :param names: what a job is called, by its id; ``None`` for the kind's name and the id.
     """
 
     name: str
@@ -110,6 +111,14 @@ class JobKind:
     listing: Listing | Asking | None = None
     cancels: Callable[[str], Sequence[Call[Any]]] | None = None
     facts: Callable[[Mapping[str, Any]], dict[str, Any]] = _no_facts
+    names: Callable[[str], str] | None = None
+
+    def named(self, job_id: str) -> str:
+        """Return what a job is called in logs and errors, such as ``export 7``.
+
+        :param job_id: the job's id.
+        """
+        return self.names(job_id) if self.names is not None else f"{self.name.replace('_', ' ')} {job_id}"
 
     def poll(self, job_id: str) -> Call[Any]:
         """Make the call that polls the job; its answer is limited in size.
@@ -177,6 +186,7 @@ WATCHED = JobKind(
     cancels=single_look.cancelling,
     listing=Asking(system_look.look),
     facts=watched.facts,
+    names=watched.named,
 )
 
 KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, WATCHED)}

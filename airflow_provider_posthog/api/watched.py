@@ -80,6 +80,24 @@ _NAMES = {"backfill": 2, "run": 3, "place": 3, "sync": 2, "idle": 3, "view": 1, 
 _NAMES |= {"runs": 1, "syncs": 1, "views": 1, "suite": 3, "recalculation": 2, "fill": 3}
 
 
+_NAMED = {"backfill": "backfill {1}", "run": "the run of batch export {0}", "runs": "the runs of batch export {0}"}
+_NAMED |= {"place": "room for a backfill of batch export {0}", "sync": "the sync of source {0}"}
+_NAMED |= {"idle": "the syncs of source {0}", "syncs": "the syncs of source {0}", "view": "view {0}"}
+_NAMED |= {"view_idle": "view {0}", "views": "view {0}", "suite": "the checks of {0} {1}", "cohort": "cohort {0}"}
+_NAMED |= {"fill": "cohort {0}", "recalculation": "the results of experiment {0}"}
+
+
+def named(text: str) -> str:
+    """Return what is waited for as somebody would say it, for logs and errors.
+
+    :param text: as ``str()`` of a :class:`Watched` wrote it; another text is returned as it is.
+    """
+    what, *names = text.split("/")
+    if what not in _NAMED or len(names) <= _NAMES[what]:
+        return text
+    return _NAMED[what].format(*names)
+
+
 def backfill_text(export_id: str, backfill_id: str, since: float) -> str:
     """Return the text for a backfill.
 

@@ -62,6 +62,8 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         self.exclude = exclude
         self.combined_path = combined_path
         self._unmatched: set[str] = set()
+        #: The insights that were said not to be in the table.
+        self._warned: set[int] = set()
 
     @property
     def falls_back(self) -> bool:
@@ -201,7 +203,9 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         :param without: why, by the insight's number.
         """
         for number, reason in without.items():
-            self.log.warning("Insight %s is not in the table: %s", number, reason)
+            if number not in self._warned:
+                self.log.warning("Insight %s is not in the table: %s", number, reason)
+        self._warned |= set(without)
 
     def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
         """Return the dashboard's page."""

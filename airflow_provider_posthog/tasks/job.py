@@ -172,7 +172,7 @@ class PostHogJobOperator(JobStartOperator):
                     return step
                 waited = time.time() - began
                 if telling.is_news(observed, waited):
-                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(observed), waited)
+                    self.log.info("%s: %s (%.0f s)", self.job_kind.named(job.id), words_of(observed), waited)
                 seconds = step.seconds
 
     def get_job_status(self, job_id: str) -> Verdict:
@@ -233,7 +233,7 @@ class PostHogJobOperator(JobStartOperator):
         self.defer_to(trigger, deadline)
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
-        name = f"{self.job_kind.name} {job.id}"
+        name = self.job_kind.named(job.id)
         if ended.outcome in ("failed", "gone", "timeout") and (superseded := self._ended_after_all()) is not None:
             if ended.outcome == "timeout":
                 self._cancel(job)
@@ -268,5 +268,5 @@ class PostHogJobOperator(JobStartOperator):
             )
         hard = self.execution_timeout if limit == "execution_timeout" else None
         seconds = self.timeout_seconds() if hard is None else hard.total_seconds()
-        text = f"{self.job_kind.name} {job.id} did not end within its {limit} of {seconds:,.10g} s. {fate} {reason}"
+        text = f"{self.job_kind.named(job.id)} did not end within its {limit} of {seconds:,.10g} s. {fate} {reason}"
         return timeout_error(limit, text.rstrip(), job_id=job.id)

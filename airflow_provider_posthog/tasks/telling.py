@@ -96,7 +96,11 @@ def end_of(result: object) -> str:
     """
     if not isinstance(result, Mapping):
         return "Done"
-    counts = [f"{shown(value)} {name}" for key, name in _COUNTS.items() if _is_count(value := result.get(key))]
+    counts = [
+        f"{shown(value)} {name.removesuffix('s') if value == 1 else name}"
+        for key, name in _COUNTS.items()
+        if _is_count(value := result.get(key))
+    ]
     place = shown(result.get("path")) or shown(result.get("table"))
     told = ", ".join(counts) + (f" in {place}" if place else "")
     return f"Done: {told}" if told.strip() else "Done"

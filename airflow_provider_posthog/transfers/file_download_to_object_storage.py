@@ -267,8 +267,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
             if files == seen:  # else it had not told of all of them
                 break
             self._fetch(job, files, tag)
-            counted = self._counted(tag)
-            if counted is not None and counted == download.get("records_completed"):
+            there = self._counted(tag)
+            if there is not None and there == download.get("records_completed"):
                 break
             seen = files
             time.sleep(min(self.poll_interval, _LISTING))
@@ -276,7 +276,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         known = staging.note.get("rows", 0)
         total = "?" if rows is None or known == "?" else known + rows
         staging.record(weeks=staging.note.get("weeks", 0) + 1, rows=total, job=None, asked=None, renewed=None)
-        self.log.info("%s: %d files, %s rows", tag, len(files), "?" if rows is None else f"{rows:,}")
+        told = counted("?" if rows is None else rows, "row")
+        self.log.info("%s: %s, %s", tag, counted(len(files), "file"), told)
         return {}
 
     def _completed(self, job: Job) -> file_downloads.FileDownload:

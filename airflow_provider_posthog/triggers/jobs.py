@@ -70,7 +70,8 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
 
     def title(self) -> str:
         """Name the job, for the log."""
-        return f"{self.kind} {self.job_id}"
+        kind = KINDS.get(self.kind)
+        return f"{self.kind} {self.job_id}" if kind is None else kind.named(self.job_id)
 
     def payload(self) -> dict[str, Any]:
         """Return the job's kind and id, which jobs it superseded, and what PostHog said of one that has succeeded."""

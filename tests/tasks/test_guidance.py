@@ -24,6 +24,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
+from airflow_provider_posthog.tasks.telling import end_of
 from airflow_provider_posthog.transfers.range_check import PostHogRangeCheckOperator
 from tests.test_arguments import tasks
 
@@ -190,3 +191,8 @@ def test_every_text_that_the_page_explains_is_one_that_the_code_says() -> None:
     assert len(told) > 40
     missing = [text for text in told for part in text.split("...") if part.strip() and part.strip() not in source]
     assert not missing
+
+
+def test_one_row_is_told_in_the_singular() -> None:
+    assert end_of({"rows": 1, "inserted": 1, "bytes": 1, "failed": 2}) == "Done: 1 row, 1 inserted, 2 failed, 1 byte"
+    assert end_of({"rows": 2}) == "Done: 2 rows"

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_look, watched
 from airflow_provider_posthog.api.clients import Client
+from airflow_provider_posthog.api.jobs import FILE_DOWNLOAD, WATCHED
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -201,3 +202,27 @@ def test_the_query_is_one_that_posthog_s_hogql_understands(connected: EmulatorPr
         assert client.send(system_look.question(watched)).value == []
         for each in watched:
             assert client.send(system_look.question([each])).value == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("backfill/e1/b2/7", "backfill b2"),
+        ("run/e1/10/20/0", "the run of batch export e1"),
+        ("sync/s1/a,b/7", "the sync of source s1"),
+        ("view/v1/7", "view v1"),
+        ("suite/view/v1/r2/7", "the checks of view v1"),
+        ("recalculation/3/r2/7", "the results of experiment 3"),
+        ("something/of/another/version", "something/of/another/version"),
+    ],
+)
+def test_logs_name_a_job_in_words_and_not_by_its_whole_text(text: str, name: str) -> None:
+    assert WATCHED.named(text) == name
+    assert trigger(text).title() == name
+
+
+def test_every_kind_of_what_is_waited_for_has_a_name_in_words() -> None:
+    for what, count in watched._NAMES.items():
+        text = str(Watched(what, tuple(f"n{number}" for number in range(count)), 7))
+        assert "/" not in WATCHED.named(text)
+    assert FILE_DOWNLOAD.named("7") == "file download 7"
