@@ -11,6 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogS
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.interval import moment_of
 from airflow_provider_posthog.tasks.project_token import project_token
+from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,6 +82,7 @@ class PostHogCaptureOperator(PostHogOperator):
         if dropped:
             raise PostHogIncompleteError(f"PostHog dropped the event ({', '.join(dropped)}).")
         results = [verdict.result for verdict in verdicts]
+        self.concludes("PostHog took %s", counted(len(events), "event"))
         return {
             "sent": len(events),
             "uuids": [shown(event.uuid) for event in events],

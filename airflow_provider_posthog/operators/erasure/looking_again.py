@@ -170,6 +170,7 @@ class PostHogLookAgainOperator(PeopleOperator):
                 states=dict(states),
             )
         waiting = len(every) - len(due)
+        self.concludes("Looked again at %s; not due: %d", counted(len(due), "erasure"), waiting)
         return {"looked_at": len(due), "waiting": waiting, "states": dict(states), "expired": expired}
 
     def _refuse_another(self, sealed: Sealed) -> None:

@@ -19,6 +19,7 @@ from airflow_provider_posthog.exceptions import (
     clean,
 )
 from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.telling import shown
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -149,7 +150,8 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
         runs = self._results(kind, subject, run_id)
         self._judge(runs, run_id)
         counts = {one: sum(run.get("status") == one for run in runs) for one in _RANKS[::-1]}
-        self.log.info("Checks of %s: %s", result["subject"], ", ".join(f"{n} {what}" for what, n in counts.items()))
+        told = ", ".join(f"{n} {what}" for what, n in counts.items())
+        self.concludes("Checks of %s: %s", shown(self.table or self.view) or result["subject"], told)
         return {**result, **counts, "checks": [_told(run) for run in sorted(runs, key=_rank)][:_MOST_CHECKS]}
 
     def _results(self, kind: str, subject: str, run_id: str) -> list[Mapping[str, Any]]:
