@@ -134,6 +134,23 @@ def test_a_package_that_is_missed_anywhere_in_a_task_leads_to_its_extra(package:
         Fails(error=ModuleNotFoundError("x", name="our_package"), task_id="fails").execute({})
 
 
+@pytest.mark.parametrize(
+    ("scheme", "remedy"),
+    [
+        ("s3", "Install apache-airflow-providers-amazon[s3fs] on the workers."),
+        ("gs", "Install apache-airflow-providers-google on the workers."),
+        ("oss", "Install Airflow's provider of that storage on the workers."),
+    ],
+)
+def test_a_storage_that_airflow_does_not_know_leads_to_its_provider(scheme: str, remedy: str, said: Said) -> None:
+    error = ValueError(f"No filesystem registered for scheme {scheme}")
+    with pytest.raises(AirflowFailException, match=re.escape(f"Fails: cannot reach {scheme}://. {remedy}")):
+        Fails(error=error, task_id="x").execute({})
+    assert said()[0][0] == "PostHogSettingsError"
+    with pytest.raises(ValueError, match="of another kind"):
+        Fails(error=ValueError("of another kind"), task_id="x").execute({})
+
+
 def test_sensors_and_tasks_without_a_connection_do_so_too(
     said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
