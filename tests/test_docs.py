@@ -167,6 +167,15 @@ def examples() -> str:
     return "\n".join(texts)
 
 
+def test_the_list_of_examples_has_each_dag_with_what_it_says_itself() -> None:
+    page = (DOCS / "examples.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| \[(\w+)\]\(#\1\) \| (.+) \|$", page, re.MULTILINE))
+    files = (ROOT / "dags_examples").glob("*.py")
+    said = {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in files}
+    assert told == {name: " ".join(text.partition("\n\n")[0].split()) for name, text in said.items()}
+    assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == set(told)
+
+
 def test_every_page_is_in_the_list_of_the_site() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert all(
