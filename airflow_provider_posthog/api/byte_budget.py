@@ -162,17 +162,17 @@ class ByteBudget:
         with self._lock:
             return self._left(now)
 
-    def pause(self, now: float, each: float | None = None) -> float:
+    def pause(self, now: float, size: float | None = None) -> float:
         """Return how many seconds to wait before the next query of many; 0 for no wait.
 
         More careful than :meth:`begin`: what is left has to cover as many queries as PostHog runs at once, or as are on
         their way, so that a load ends above zero, and the project's other tasks go on beside it.
 
         :param now: the time.
-        :param each: bytes that each of the next queries will read, if known; by default as many as recent ones.
+        :param size: bytes that each of the next queries will read, if known; by default as many as recent ones.
         """
         with self._lock:
-            new = self._recent if each is None else each
+            new = self._recent if size is None else size
             return self._wait(now, self._in_flight * self._recent + max(1, AT_ONCE - self._in_flight) * new)
 
     def until(self, now: float, size: float) -> float:
@@ -268,8 +268,8 @@ class ByteBudget:
             return ""
         known = "" if left is None or self.is_closed(now) else f"{shown(left)} are left"
         refill = f", at least {shown(self._rate * HOUR)} an hour are added" if self._rate else ""
-        each = f"recent queries of this process read {shown(self._recent)} each" if self._recent else ""
-        return "; ".join(filter(None, (known + refill if known else "", each)))
+        recent = f"recent queries of this process read {shown(self._recent)} each" if self._recent else ""
+        return "; ".join(filter(None, (known + refill if known else "", recent)))
 
     def is_idle(self, now: float) -> bool:
         """Return whether there is nothing left to remember: no query in flight, and no answer in the last hour.

@@ -373,8 +373,8 @@ def _reached(closing: AuditRecord, records: list[AuditRecord]) -> set[str]:
     reached: set[str] = set()
     rest = [closing.hash]
     while rest:
-        one = rest.pop()
-        if one in previous and one not in reached:
-            reached.add(one)
-            rest += previous[one]
+        digest = rest.pop()
+        if digest in previous and digest not in reached:
+            reached.add(digest)
+            rest += previous[digest]
     return reached

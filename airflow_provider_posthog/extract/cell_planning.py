@@ -203,7 +203,7 @@ class CellPlanner(Planner):
         cuts = _cuts(cell, self._home(window))
         log.info("PostHog: counting %s was too much for one query (%s); counting its parts", window, error)
         edges = [cell.first_day, *cuts, cell.last_day]
-        return [replace(window, cell=replace(cell, first_day=one, last_day=two)) for one, two in pairwise(edges)]
+        return [replace(window, cell=replace(cell, first_day=first, last_day=last)) for first, last in pairwise(edges)]
 
     def _home(self, window: Window) -> tuple[int, int]:
         return _day_of(window.start) - _AROUND, _day_of(window.end) + _AROUND

@@ -241,7 +241,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
                 raise PostHogSettingsError("cohort_id", "is not a number.", "Write the number in its address.")
             found = self._retrieve(int(text))
         else:
-            named = [each for each in self.hook.pages(cohorts.list(limit=100)) if each.get("name") == self.name]
+            named = [cohort for cohort in self.hook.pages(cohorts.list(limit=100)) if cohort.get("name") == self.name]
             if len(named) > 1:
                 raise PostHogSettingsError("name", f"{len(named)} cohorts have it.", "Write the cohort_id of one.")
             if not named:

@@ -109,8 +109,8 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         from airflow_provider_posthog.api import groups
 
         text = str(self.group_type).strip()
-        for one in self.client.send(groups.types()):
-            index = one.get("group_type_index")
-            if isinstance(index, int) and text in (one.get("group_type"), str(index)):
+        for group_type in self.client.send(groups.types()):
+            index = group_type.get("group_type_index")
+            if isinstance(index, int) and text in (group_type.get("group_type"), str(index)):
                 return index
         raise PostHogSettingsError("group_type", "is none of this project's.", "Write a type's name, or its index.")

@@ -153,9 +153,9 @@ def _array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
         return _fast(values, field.type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         pass  # pa.ArrowInvalid is a ValueError; the values are looked at one by one
-    one = _reader(field.type)
+    read = _reader(field.type)
     try:
-        return pa.array([None if value is None else one(value) for value in values], field.type)
+        return pa.array([None if value is None else read(value) for value in values], field.type)
     except (pa.ArrowException, ArithmeticError, TypeError, ValueError):
         raise PostHogTransportError(
             f"the column {clean(field.name)[:60]!r} holds what is no {field.type}, as PostHog says it is"

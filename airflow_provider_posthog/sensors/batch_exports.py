@@ -132,7 +132,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         schedule = Schedule.of(export)
         intervals = schedule.split(start, end)
         if len(intervals) != 1:
-            shown = ", ".join(describe(one) for one in intervals[:3]) + (", ..." if intervals[3:] else "")
+            shown = ", ".join(describe(interval) for interval in intervals[:3]) + (", ..." if intervals[3:] else "")
             raise PostHogSettingsError(
                 "end",
                 f"the range has {len(intervals)} intervals of the export ({schedule}): {shown}.",

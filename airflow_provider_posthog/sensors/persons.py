@@ -329,7 +329,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     def _plain(self, uuids: Sequence[str]) -> Iterator[Person]:
         from airflow_provider_posthog.erasure.work_file import Person
 
-        return (Person(uuid) for uuid in dict.fromkeys(each.lower() for each in uuids))
+        return (Person(uuid) for uuid in dict.fromkeys(uuid.lower() for uuid in uuids))
 
     def _unproven(self) -> Request:
         """Return the request of which only UUIDs are known: all there is of them must be gone."""

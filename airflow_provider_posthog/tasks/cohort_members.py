@@ -39,7 +39,7 @@ class People:
         persons: dict[str, str] = {}
         for some in packs_of(ids):
             persons.update((str(row[0]), str(row[1])) for row in self._ask(_RESOLVE, {"ids": some}))
-        return persons, [each for each in ids if each not in persons]
+        return persons, [uuid for uuid in ids if uuid not in persons]
 
     def of_query(self, query: str, values: Mapping[str, Any]) -> set[str]:
         """Return the persons of a query.
@@ -84,12 +84,12 @@ def packs_of(ids: Sequence[str]) -> Iterator[list[str]]:
     """
     some: list[str] = []
     size = 0
-    for each in ids:
-        if some and (len(some) >= MOST_IDS or size + len(each) > _MOST_TEXT):
+    for member in ids:
+        if some and (len(some) >= MOST_IDS or size + len(member) > _MOST_TEXT):
             yield some
             some, size = [], 0
-        some.append(each)
-        size += len(each) + 4
+        some.append(member)
+        size += len(member) + 4
     if some:
         yield some
 

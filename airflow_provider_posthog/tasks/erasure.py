@@ -259,7 +259,7 @@ class PostHogErasureOperator(PeopleOperator):
         self.check_project(stored, "proof")
         if stored.get("state") == "VERIFIED":
             return set()
-        unverified = {uuid.UUID(one).int for one in self.progress(work).unverified}
+        unverified = {uuid.UUID(text).int for text in self.progress(work).unverified}
         if not unverified or len(unverified) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
             raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
         return unverified
@@ -316,7 +316,7 @@ def check_verify_by(verify_by: str) -> None:
 
 def _kept(identifiers: Iterator[Identifier], seen: list[Identifier]) -> Iterator[Identifier]:
     """Keep the first identifiers for the certificate, while they go by."""
-    for one in identifiers:
+    for identifier in identifiers:
         if len(seen) < MAX_IDENTIFIERS:
-            seen.append(one)
-        yield one
+            seen.append(identifier)
+        yield identifier

@@ -100,6 +100,6 @@ class ErasureEndOperator(PostHogErasureOperator):
         Progress(work.fs, f"{work.path}.progress", handover.request_id).forget()
         work.remove()
         conn_id = self.object_storage_conn_id
-        for path in [handover.storage(each, "also_remove", conn_id) for each in self.also_remove]:
+        for path in [handover.storage(address, "also_remove", conn_id) for address in self.also_remove]:
             if path.fs.exists(path.path):
                 path.fs.rm_file(path.path)

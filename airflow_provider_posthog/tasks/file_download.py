@@ -105,7 +105,9 @@ class FileDownloadJobOperator(PostHogJobOperator):
         """Wait in the triggerer until a slot is free: if others are faster, nothing is lost, and it waits again."""
         from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 
-        running = sum(states.is_live(each) for each in self.hook.client.send(file_downloads.list()).get("results", ()))
+        running = sum(
+            states.is_live(listed) for listed in self.hook.client.send(file_downloads.list()).get("results", ())
+        )
         self.log.info("The project has as many file downloads as it may: %d. Waiting for one to end", running)
         deadline = Deadline(until)
         waiting = self.waiting(deadline, self._who.try_number if self._who else 0)

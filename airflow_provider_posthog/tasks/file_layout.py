@@ -190,7 +190,7 @@ def lake_of(task: FilesTask, source: Source, interval: Interval, uri: str) -> La
         )
     only: dict[str, Any] = {}
     for expression, values in source.only.items():
-        names = [name for name, each in source.columns.items() if each == expression]
+        names = [name for name, column in source.columns.items() if column == expression]
         if not names:
             raise PostHogSettingsError("columns", f"has no {expression!r}, by which rows are replaced.", "Select it.")
         only[names[0]] = values

@@ -56,7 +56,9 @@ def _guided(method: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         if _INSIDE in vars(self):  # called by a subclass, which may still handle the error
             return method(self, *args, **kwargs)
-        context = next((one for one in (*args[:1], kwargs.get("context")) if isinstance(one, Mapping)), {})
+        context = next(
+            (argument for argument in (*args[:1], kwargs.get("context")) if isinstance(argument, Mapping)), {}
+        )
         began = time.monotonic()
         vars(self)[_INSIDE] = True
         vars(self)["_conclusion"] = None

@@ -24,7 +24,7 @@ def listed(field: str, value: object, *, kinds: tuple[type, ...] = (str,)) -> li
             "render_template_as_native_obj=True).",
         )
     items = list(value)
-    wrong = [each for each in items if isinstance(each, bool) or not isinstance(each, kinds) or each == ""]
+    wrong = [item for item in items if isinstance(item, bool) or not isinstance(item, kinds) or item == ""]
     if wrong:
         names = " or ".join(kind.__name__ for kind in kinds)
         raise PostHogSettingsError(field, f"has {str(wrong[0])[:60]!r} in it.", f"Write a list of {names}.")

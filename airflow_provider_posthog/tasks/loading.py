@@ -233,7 +233,7 @@ def native_types(source: Source, database: str) -> dict[str, str]:
     kinds = {"uuid": "uuid", "person_id": "uuid", "properties": "json", "is_identified": "boolean"}
     if source.table == "persons":
         kinds["id"] = "uuid"
-    return {name: types[kinds[each]] for name, each in source.columns.items() if each in kinds}
+    return {name: types[kinds[column]] for name, column in source.columns.items() if column in kinds}
 
 
 def with_types(target: Target, source: Source, database: str, *, native: bool) -> Target:

@@ -66,7 +66,7 @@ class Rejects:
                 self.output.commit(atomic)
         if self.table is not None:
             own, now = tuple(str(values[0]) for values in self.table.only.values()), datetime.now(timezone.utc)
-            self.table.write((now, *own, *told(each, names)) for each in kept)
+            self.table.write((now, *own, *told(reject, names)) for reject in kept)
 
 
 def rejects_of(

@@ -89,7 +89,7 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
 
         made, without = long_table(self._fresh)
         self.warn_of(without)
-        loaded = self._load(made, [each["id"] for each in done if each["id"] not in without])
+        loaded = self._load(made, [insight["id"] for insight in done if insight["id"] not in without])
         summary = super().conclude(done, facts, context)
         counts = {"table": self.table, "rows": loaded.rows, "deleted": loaded.deleted, "without": sorted(without)}
         tell_outlets(context, self.outlets, {"loaded": counts})

@@ -272,7 +272,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         self, context: Context, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
     ) -> list[dict[str, Any]]:
         differing = earlier.differing(self.reading_settings())
-        return [self._reload(context, source, one, database, target) for one in differing]
+        return [self._reload(context, source, recount, database, target) for recount in differing]
 
     def _reload(
         self, context: Context, source: Source, there: Recount, database: SqlDatabase, target: Target
@@ -358,6 +358,6 @@ class PostHogToSqlOperator(SpoolingOperator):
 
     def _earlier(self, source: Source, window: Window, before: list[Window]) -> Earlier:
         """Return the earlier intervals to count again, if PostHog hides nothing of all that is read."""
-        begins = [window.start, *(each.start for each in before)] if source.time else []
+        begins = [window.start, *(earlier.start for earlier in before)] if source.time else []
         self.check_retention(source, min(begins, default=None), window.end)
         return Earlier(source, before)

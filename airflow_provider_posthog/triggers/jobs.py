@@ -157,7 +157,7 @@ class JobEvent(WatchEvent):
         if not isinstance(watched, str) or not watched or job_id not in (None, watched):
             raise untrusted(payload, f"{kind} {job_id or watched}", job_id)
         superseded = payload.get("superseded")
-        ids = [each for each in superseded if isinstance(each, str)] if isinstance(superseded, list) else ()
+        ids = [job_id for job_id in superseded if isinstance(job_id, str)] if isinstance(superseded, list) else ()
         facts = payload.get("facts")
         if base.ended.outcome != "succeeded" or not isinstance(facts, Mapping) or str(facts.get("id")) != watched:
             facts = {}

@@ -161,13 +161,15 @@ class JobPoller:
             if seen is not None:
                 self._answer(waiter, seen, look)
         missed = self._rounds.missed(look, reading)
-        await asyncio.gather(*(self._look_alone(one) for one in missed))
+        await asyncio.gather(*(self._look_alone(waiter) for waiter in missed))
         if self._rounds.is_list_bad(reading):
             await self._look_whether_only_the_list_fails(look, reading)
 
     async def _look_whether_only_the_list_fails(self, look: Look, reading: Reading) -> None:
-        one = Look(look.waiters[:1], listed=False, last=look.last)
-        seen = await run_async(look_at(self.kind, one.waiters[0].job_id, one.policy(time.monotonic())), self.client)
+        single = Look(look.waiters[:1], listed=False, last=look.last)
+        seen = await run_async(
+            look_at(self.kind, single.waiters[0].job_id, single.policy(time.monotonic())), self.client
+        )
         if isinstance(seen.verdict, Verdict):
             log.warning("The list of jobs fails, looks at single ones do not: these from now on. %s", reading.error)
             self._rounds.without_list()

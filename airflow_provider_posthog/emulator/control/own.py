@@ -41,7 +41,7 @@ _SAID = {str: "text", int: "number", bool: "true or false", list: "list", dict: 
 
 def _objects(body: Json, name: str) -> list[dict[str, object]]:
     items = body.get(name, [])
-    if not all(isinstance(each, dict) for each in items):
+    if not all(isinstance(item, dict) for item in items):
         raise _wrong(f"{name!r} takes a list of objects.")
     return list(items)
 

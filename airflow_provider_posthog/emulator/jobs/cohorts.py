@@ -96,12 +96,12 @@ class Cohorts:
 
     def listed(self) -> list[Cohort]:
         """Return those that were not deleted, newest first."""
-        return [each for each in reversed([*self._all().values()]) if not each.deleted]
+        return [cohort for cohort in reversed([*self._all().values()]) if not cohort.deleted]
 
     def rows(self) -> Rows:
         """Return the rows of ``system.cohorts``, with the deleted ones."""
         unseen = {"groups": [], "team_id": self._core.project.id}
-        return [{**each.as_json(), **unseen, "version": each.version} for each in self._all().values()]
+        return [{**cohort.as_json(), **unseen, "version": cohort.version} for cohort in self._all().values()]
 
     def members(self, cohort: Cohort) -> list[str]:
         """Return the uuids of those who are in a cohort.
@@ -134,7 +134,7 @@ class Cohorts:
         """
         known = set(self.members(cohort))
         self._people.touch()
-        self._core.warehouse.own.add_cohort(cohort, [each for each in dict.fromkeys(people) if each not in known])
+        self._core.warehouse.own.add_cohort(cohort, [uuid for uuid in dict.fromkeys(people) if uuid not in known])
 
     def remove(self, cohort: Cohort, person: str) -> None:
         """Take a person out of a cohort, at once.
@@ -179,12 +179,12 @@ class Cohorts:
     def _of_query(self, query: Json) -> list[str]:
         limited = f"SELECT * FROM ({query.get('query')}) LIMIT {MOST_ROWS}"  # noqa: S608 - the query
         answer = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
-        name = next((each for each in _COLUMNS if each in answer.columns), None)
+        name = next((column for column in _COLUMNS if column in answer.columns), None)
         if name is None:
             raise HogQLError("Could not find a person_id, actor_id, id, or distinct_id column in the query")
         values = [str(row[answer.columns.index(name)]) for row in answer.rows]
         return self._of_names(values) if name == "distinct_id" else values
 
     def _of_names(self, names: Sequence[str]) -> list[str]:
-        persons = [self._people.by_distinct_id(each) for each in names]
-        return [each.uuid for each in persons if each is not None]
+        persons = [self._people.by_distinct_id(distinct_id) for distinct_id in names]
+        return [person.uuid for person in persons if person is not None]

@@ -21,10 +21,10 @@ def _subject(request: Request, kind: str) -> str:
     if not request.state.settings.checks_enabled:
         raise forbidden("Data quality checks are not enabled for this project.")
     jobs = request.state.warehouse_jobs
-    wish: str = request.params["id"]
-    if not any(one.id == wish for one in (jobs.views if kind == "view" else jobs.tables)):
+    subject_id: str = request.params["id"]
+    if not any(table.id == subject_id for table in (jobs.views if kind == "view" else jobs.tables)):
         raise not_found()
-    return wish
+    return subject_id
 
 
 def _check(request: Request, subject: str) -> Check:

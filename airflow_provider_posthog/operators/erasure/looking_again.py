@@ -148,14 +148,14 @@ class PostHogLookAgainOperator(PeopleOperator):
         keep_for, interval = length_of("keep_for", self.keep_for), length_of("poll_interval", self.poll_interval)
         now = datetime.now(timezone.utc)
         every = [*self._all()]
-        due = [one for one in every if one.head()[1] <= now]
-        for one in due:
-            self._refuse_another(one)
-        checked = {one.path: self._checked(one) for one in due}
-        clean = [one for one in due if _is_clean(checked[one.path])]
+        due = [sealed for sealed in every if sealed.head()[1] <= now]
+        for erasure in due:
+            self._refuse_another(erasure)
+        checked = {sealed.path: self._checked(sealed) for sealed in due}
+        clean = [sealed for sealed in due if _is_clean(checked[sealed.path])]
         if clean:
             time.sleep(interval.total_seconds())
-            checked.update({one.path: self._checked(one) for one in clean})
+            checked.update({sealed.path: self._checked(sealed) for sealed in clean})
         expired, left, states = 0, list[str](), Counter[str]()
         for sealed in due:
             states.update(checked[sealed.path])

@@ -162,7 +162,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         if not uuids:
             raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
         # A later try of this task may go on with the file; another run is another request for the same persons.
-        asked = digest_of([Identity.of(context).owner, *sorted({one.value for one in uuids})])
+        asked = digest_of([Identity.of(context).owner, *sorted({identifier.value for identifier in uuids})])
         work = self.own.file()
         if work.exists() and work.header().asked == asked:
             self.check_project(vars(work.header()), "work_path")

@@ -68,7 +68,7 @@ class _PersonsOperator(PeopleOperator):
                 if person.profile
             )
             return
-        yield from (one.value for one in from_arguments(uuids=self.persons))
+        yield from (identifier.value for identifier in from_arguments(uuids=self.persons))
 
     def _change(self, what: str, change: Change) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.generation import detect

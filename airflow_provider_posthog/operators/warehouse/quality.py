@@ -86,9 +86,9 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
     def _find(self, kind: str, text: str) -> Mapping[str, Any]:
         call: Call[Any] = warehouse.tables() if kind == "table" else warehouse.views()
         found = list(self.hook.client.pages(call))
-        named = [one for one in found if text in (one.get("id"), one.get("name"))]
+        named = [subject for subject in found if text in (subject.get("id"), subject.get("name"))]
         if len(named) != 1:
-            near = nearest(text, [str(one.get("name")) for one in found])
+            near = nearest(text, [str(subject.get("name")) for subject in found])
             raise PostHogSettingsError(kind, f"there is no {clean(text)[:60]!r}.{near}", "Write its name or UUID.")
         return named[0]
 
@@ -99,9 +99,9 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
         call: Call[Any] = data_quality.table_checks(subject) if kind == "table" else data_quality.view_checks(subject)
         with _checks_are_there():
             found = list(self.hook.client.pages(call))
-        named = [one for one in found if one.get("name") == text]
+        named = [check for check in found if check.get("name") == text]
         if len(named) != 1:
-            near = nearest(text, [str(one["name"]) for one in found if one.get("name")])
+            near = nearest(text, [str(check["name"]) for check in found if check.get("name")])
             raise PostHogSettingsError("check", f"there is no {clean(text)[:60]!r}.{near}", "Write its name or UUID.")
         return str(named[0]["id"])
 
@@ -110,8 +110,8 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
         kind, subject, check = request["kind"], request["subject"], request["check"]
         call: Call[Any]
         if check:
-            one = data_quality.run_table_check if kind == "table" else data_quality.run_view_check
-            call = one(subject, check)
+            endpoint = data_quality.run_table_check if kind == "table" else data_quality.run_view_check
+            call = endpoint(subject, check)
         else:
             every = data_quality.run_table_checks if kind == "table" else data_quality.run_view_checks
             call = every(subject)
@@ -148,7 +148,7 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
             return result
         runs = self._results(kind, subject, run_id)
         self._judge(runs, run_id)
-        counts = {one: sum(run.get("status") == one for run in runs) for one in _RANKS[::-1]}
+        counts = {status: sum(run.get("status") == status for run in runs) for status in _RANKS[::-1]}
         self.log.info("Checks of %s: %s", result["subject"], ", ".join(f"{n} {what}" for what, n in counts.items()))
         return {**result, **counts, "checks": [_told(run) for run in sorted(runs, key=_rank)][:_MOST_CHECKS]}
 
@@ -175,17 +175,17 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
 
     def _judge(self, runs: Sequence[Mapping[str, Any]], run_id: str) -> None:
         """Fail for what is no good check, and warn of what only warns."""
-        bad = [one for one in runs if one.get("status") == "failed" and one.get("check_severity") != "warn"]
-        unknown = [one for one in runs if one.get("status") not in ("passed", "failed")]
-        for one in runs:
-            if one.get("status") == "failed" and one.get("check_severity") == "warn":
-                self.log.warning("A check that only warns has failed: %s", _named(one))
+        bad = [run for run in runs if run.get("status") == "failed" and run.get("check_severity") != "warn"]
+        unknown = [run for run in runs if run.get("status") not in ("passed", "failed")]
+        for run in runs:
+            if run.get("status") == "failed" and run.get("check_severity") == "warn":
+                self.log.warning("A check that only warns has failed: %s", _named(run))
         ran = len(runs) - len(unknown)
         if bad or unknown or not ran:
             what = [f"{len(bad)} of {len(runs)} checks found bad rows"] if bad else []
             what += [f"{len(unknown)} could not be run"] if unknown else []
             what = what or ["no check was run"]
-            first = "; ".join(_named(one) for one in [*bad, *unknown][:_NAMED])
+            first = "; ".join(_named(run) for run in [*bad, *unknown][:_NAMED])
             raise PostHogJobFailed(f"{', '.join(what)}. {first}".rstrip(), job_id=run_id)
 
 
