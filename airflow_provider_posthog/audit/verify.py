@@ -62,7 +62,7 @@ class Story:
         """
         facts = record.facts
         light = {name: value for name, value in facts.items() if name not in ("persons", "identifiers", "not_found")}
-        light["persons_told"] = len(facts.get("persons", ()))
+        light["person_count"] = len(facts.get("persons", ()))
         for person in facts.get("persons", ()):
             self._take_person(person)
         for name, value in facts.get("options", {}).items():

@@ -256,7 +256,7 @@ def _reject(made: Made, reader: Reader, reason: str) -> Reject:
     return Reject(made.number, made.event.uuid if made.event is not None else None, key, reason)
 
 
-def told(reject: Reject, names: Sequence[str]) -> tuple[int | None, str | None, str | None, str]:
+def report_of(reject: Reject, names: Sequence[str]) -> tuple[int | None, str | None, str | None, str]:
     """Return the report of a row that is not in PostHog: its number, its uuid, its key as JSON, and the reason.
 
     :param reject: the row.
@@ -275,6 +275,6 @@ def lines_of(rejects: Iterable[Reject], names: Sequence[str]) -> Iterable[bytes]
     :param names: of the key's columns.
     """
     for reject in rejects:
-        row, uuid, key, reason = told(reject, names)
+        row, uuid, key, reason = report_of(reject, names)
         line = {"row": row, "uuid": uuid, "key": json.loads(key) if key else None, "reason": reason}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -146,9 +146,9 @@ class Fetcher:
         missing = [file for file in files if f"{tag}/{file}" not in recorded]
         threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="posthog-file")
         try:
-            works = [threads.submit(self._one, job_id, file, f"{tag}/{file}") for file in missing]
-            for work in as_completed(works):
-                done(work.result())
+            downloads = [threads.submit(self._one, job_id, file, f"{tag}/{file}") for file in missing]
+            for download in as_completed(downloads):
+                done(download.result())
         except BaseException as error:
             self._stop.set()
             # A kill is not an Exception. It does not wait for storage that is silent: threads stop at the next bytes.

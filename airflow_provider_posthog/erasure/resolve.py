@@ -18,7 +18,7 @@ from airflow_provider_posthog.erasure import counts
 from airflow_provider_posthog.erasure.addresses import folded, is_printed_otherwise, spellings
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
-from airflow_provider_posthog.erasure.identifiers import Identifier
+from airflow_provider_posthog.erasure.identifiers import KINDS, Identifier
 from airflow_provider_posthog.erasure.queries import batched, packed
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogNotFoundError
@@ -251,14 +251,13 @@ def _by_events(
         return people, sought
     known = {person.uuid: person for person in people}
     owned = {name for person in people for name in person.distinct_ids}
+    by_kind = {kind: [identifier for identifier in sought if identifier.kind == kind] for kind in KINDS}
     values: dict[str, list[str]] = {
-        _OF_IDS: [identifier.value for identifier in sought if identifier.kind == "distinct_id"],
-        _OF_ADDRESSES: [
-            text for identifier in sought if identifier.kind == "email" for text in sorted(_spelt(identifier))
-        ],
-        _OF_PERSONS: [identifier.value for identifier in sought if identifier.kind == "uuid"],
+        _OF_IDS: [identifier.value for identifier in by_kind["distinct_id"]],
+        _OF_ADDRESSES: [text for address in by_kind["email"] for text in sorted(_spelt(address))],
+        _OF_PERSONS: [identifier.value for identifier in by_kind["uuid"]],
     }
-    wanted = {folded(identifier.value) for identifier in sought if identifier.kind == "email"}
+    wanted = {folded(address.value) for address in by_kind["email"]}
     carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
     for where, some in values.items():
         for pack in packed(some):
@@ -273,14 +272,13 @@ def _by_events(
         ids.update(held.get(uuid, ()))
         known[uuid] = replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *ids})))
     seen = {name for ids in carried.values() for name in ids} | owned
-    alike = {folded(name) for name in seen}
-    there = {"uuid": carried.keys(), "distinct_id": seen, "email": alike}
-    left = [
-        identifier
-        for identifier in sought
-        if (folded(identifier.value) if identifier.kind == "email" else identifier.value) not in there[identifier.kind]
-    ]
-    return [*known.values()], left
+    there = {"uuid": carried.keys(), "distinct_id": seen, "email": {folded(name) for name in seen}}
+    return [*known.values()], [identifier for identifier in sought if _key_of(identifier) not in there[identifier.kind]]
+
+
+def _key_of(identifier: Identifier) -> str:
+    """Return how an identifier is compared: addresses in any case."""
+    return folded(identifier.value) if identifier.kind == "email" else identifier.value
 
 
 def count(client: ErasureClient, people: Sequence[Person], until: datetime) -> list[Person]:

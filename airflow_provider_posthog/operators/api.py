@@ -11,8 +11,8 @@ from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError, PostHogTransportError
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

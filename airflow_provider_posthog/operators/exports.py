@@ -180,11 +180,13 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         export: Any = job.facts
         if not export or (self.wait_for_completion and not export.get("has_content")):
             export = self.hook.client.send(exports.retrieve(int(job.id)))
-        told = exports.summary(export, self.hook.settings())
+        summary = exports.summary(export, self.hook.settings())
         if self.wait_for_completion:
-            expires = f", expires {str(told['expires_after'])[:10]}" if told.get("expires_after") else ""
-            self.concludes("Export %s is ready: %s%s", job.id, told.get("filename") or told["export_format"], expires)
-        return told
+            expires = f", expires {str(summary['expires_after'])[:10]}" if summary.get("expires_after") else ""
+            self.concludes(
+                "Export %s is ready: %s%s", job.id, summary.get("filename") or summary["export_format"], expires
+            )
+        return summary
 
     def link(self, job: Job) -> str:
         """Return the page of what is exported: the insight, the dashboard, else the list of exports."""

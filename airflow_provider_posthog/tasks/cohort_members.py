@@ -58,22 +58,22 @@ class People:
 
     def _all_of(self, statement: str, values: Mapping[str, Any]) -> set[str]:
         """Return the persons of a statement, however many, in the order of their UUIDs."""
-        found: set[str] = set()
+        persons: set[str] = set()
         last = ""
         while True:
             page = f"SELECT person FROM ({statement}) WHERE person > {{last_person}} ORDER BY person LIMIT {_PAGE}"  # noqa: S608
             rows = self._ask(page, {**values, "last_person": last}, limit=_PAGE)
-            found.update(str(row[0]) for row in rows)
+            persons.update(str(row[0]) for row in rows)
             if len(rows) < _PAGE:
-                return found
+                return persons
             last = str(rows[-1][0])
 
     def _ask(self, sql: str, values: Mapping[str, Any], *, limit: int | None = None) -> list[list[Any]]:
         statement = sql if limit is not None else f"{sql} LIMIT {_PAGE + 1}"
         question = ask(statement, values)
         answer = self._hook.send(queries.start(queries.hogql(question.sql, values), refresh="force_blocking"))
-        found = read(answer, question, shows_reason=False)
-        rows: list[list[Any]] = found.rows if limit is not None and len(found.rows) == limit else found.whole().rows
+        result = read(answer, question, shows_reason=False)
+        rows: list[list[Any]] = result.rows if limit is not None and len(result.rows) == limit else result.whole().rows
         return rows
 
 
@@ -129,5 +129,5 @@ def file_rows(
     place = storage_path("path", path, object_storage_conn_id, example="s3://lake/audience.csv")
     if not place.fs.isfile(place.path):
         raise PostHogSettingsError("path", "is not a file that is there.", "Write one such as s3://lake/audience.csv.")
-    with text_rows(place.fs, place.path, format) as found:
-        yield found
+    with text_rows(place.fs, place.path, format) as rows:
+        yield rows

@@ -16,7 +16,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS
 from airflow_provider_posthog.tasks.erasure_handover import Handover
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -152,7 +152,7 @@ class PostHogErasureOperator(PeopleOperator):
         """
         self.project.check(earlier, field)
 
-    def handed_over(self, earlier: Mapping[str, Any], field: str) -> Handover:
+    def handover_of(self, earlier: Mapping[str, Any], field: str) -> Handover:
         """Take over a request that an earlier task has begun.
 
         :param earlier: what that task returned.

@@ -108,7 +108,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         if self.request.get("preview") is True:
             raise AirflowSkipException("It was a preview: nothing is erased.")
         self._check_columns()
-        self.handover = self.handed_over(self.request, "request")
+        self.handover = self.handover_of(self.request, "request")
         work = self.work_of(self.handover, "request")
         named = work.header().verify_by != "uuid"
         if self.distinct_id_column and not named:

@@ -103,8 +103,8 @@ class DestinationCount:
 
         rows = 0
         for file in self._files():
-            found = _RUN_FILE.fullmatch(file.name)
-            if found and tuple(map(_utc_of, found.groups())) == tuple(map(_utc, interval)):
+            match = _RUN_FILE.fullmatch(file.name)
+            if match and tuple(map(_utc_of, match.groups())) == tuple(map(_utc, interval)):
                 opening: Any = file.open  # without types before Airflow 3
                 with opening("rb") as opened:
                     rows += pq.ParquetFile(opened).metadata.num_rows

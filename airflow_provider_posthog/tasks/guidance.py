@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_posthog.compat import fail_at_once, first_poke_of
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.tasks.telling import beginning, end_of, seconds_since
+from airflow_provider_posthog.tasks.log_lines import beginning, end_of, seconds_since
 
 #: What Airflow calls: at first, and after a deferral.
 _BOUNDARY = ("execute", "execute_complete")

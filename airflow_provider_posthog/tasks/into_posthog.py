@@ -241,9 +241,9 @@ class IntoPostHogOperator(PostHogOperator):
         if self.rejects_sql_conn_id and not self.rejects_table:
             raise PostHogSettingsError("rejects_table", "is empty.", "Write the table, or leave out its connection.")
         conn_id = self.rejects_sql_conn_id or getattr(self, "sql_conn_id", None)
-        found = rejects_of(self.rejects_path, self.rejects_table, conn_id, context)
-        found.check()
-        return found
+        rejects = rejects_of(self.rejects_path, self.rejects_table, conn_id, context)
+        rejects.check()
+        return rejects
 
     def _ledger_path(self, identity: Identity, recipe: Recipe) -> Path:
         """Return where this machine notes what was sent: another for each task instance, clearing and request."""

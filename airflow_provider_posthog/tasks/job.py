@@ -23,7 +23,7 @@ from airflow_provider_posthog.api.jobs import (
 )
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.wait_log import Telling, words_of
+from airflow_provider_posthog.api.wait_log import WaitLog, words_of
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogJobFailed
 from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
 from airflow_provider_posthog.tasks.deadline import Deadline, timeout_error
@@ -163,7 +163,7 @@ class PostHogJobOperator(JobStartOperator):
             grace=self.failure_grace,
             last_turn=LAST_TURN,
         )
-        telling, began, seconds = Telling(), time.time(), 0.0
+        telling, began, seconds = WaitLog(), time.time(), 0.0
         with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:
             while True:
                 observed = self._look_after(seconds, job, deadline, wait)

@@ -112,7 +112,7 @@ class LineageMixin(ABC):
 
     #: Whether :meth:`lineage` reads files. OpenLineage asks in a child process, where their file systems do not work.
     lineage_reads_files: ClassVar[bool] = False
-    _found: Mapping[str, Any] = MappingProxyType({})
+    _task_result: Mapping[str, Any] = MappingProxyType({})
     _lineage: Lineage | None = None
     log: Any
 
@@ -128,7 +128,7 @@ class LineageMixin(ABC):
 
         :param result: the task's result.
         """
-        self._found = result
+        self._task_result = result
         try:
             if self.lineage_reads_files and openlineage_listens():
                 self._lineage = self.lineage(result)
@@ -140,7 +140,7 @@ class LineageMixin(ABC):
 
         :param task_instance: the task instance.
         """
-        return as_openlineage(self._lineage or self.lineage(self._found))
+        return as_openlineage(self._lineage or self.lineage(self._task_result))
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:  # noqa: ANN401 - OperatorLineage
         """Return what OpenLineage records of a failure: the same, without counts; only its provider calls this.

@@ -23,9 +23,9 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.results.answer import ask, read
 from airflow_provider_posthog.tasks.deadline import timeout_error
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.identity import Identity
@@ -86,8 +86,8 @@ class ResultWriter:
         insight: Any = outcome.insight or {}
         result, short_id, name = insight.get("result"), insight.get("short_id"), insight.get("name")
         rows = len(result) if isinstance(result, (list, Mapping)) else 1
-        told = title_of(target, outcome), counted(rows, "row"), str(insight.get("last_refresh"))[:19]
-        log.info("%s is fresh: %s, calculated at %s", *told)
+        words = title_of(target, outcome), counted(rows, "row"), str(insight.get("last_refresh"))[:19]
+        log.info("%s is fresh: %s, calculated at %s", *words)
         described = {
             "id": target.insight_id,
             "short_id": short_id,

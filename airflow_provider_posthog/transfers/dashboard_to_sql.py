@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.dashboard import PostHogDashboardTask
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -110,6 +110,6 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
             loader.open(schema)
             loader.write(rows)
             loaded = loader.commit()
-        told = counted(loaded.rows, "row"), counted(len(insights), "insight"), self.table, self.sql_conn_id
-        self.concludes("Put %s of %s into %s (%s)", *told)
+        words = counted(loaded.rows, "row"), counted(len(insights), "insight"), self.table, self.sql_conn_id
+        self.concludes("Put %s of %s into %s (%s)", *words)
         return loaded

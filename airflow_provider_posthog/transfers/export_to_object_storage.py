@@ -22,11 +22,11 @@ from airflow_provider_posthog.results.answer import WRAPPED
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, dataset_of_path, of_export
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh_shown import Refreshed
 from airflow_provider_posthog.tasks.result_file import Output
 from airflow_provider_posthog.tasks.storage_path import storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -25,10 +25,10 @@ from airflow_provider_posthog.tasks.loading import (
     target_of,
     with_types,
 )
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
 from airflow_provider_posthog.tasks.spooling import SpoolingOperator
-from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -207,10 +207,10 @@ class PostHogToSqlOperator(SpoolingOperator):
         self._conclude(source, result, loaded)
         return result
 
-    def _conclude(self, source: Source, found: Mapping[str, Any], loaded: Loaded) -> None:
-        edges = f" {found['start']} to {found['end']}" if found.get("start") else ""
-        told = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.describe()
-        self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *told)
+    def _conclude(self, source: Source, result: Mapping[str, Any], loaded: Loaded) -> None:
+        edges = f" {result['start']} to {result['end']}" if result.get("start") else ""
+        words = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.describe()
+        self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *words)
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
         self._link(context)

@@ -18,8 +18,8 @@ from airflow_provider_posthog.tasks.file_layout import FilesOperator, check_file
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
-from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.writer import writer_of
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from airflow_provider_posthog.api.jobs import (
     Watch,
 )
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.wait_log import Telling, words_of
+from airflow_provider_posthog.api.wait_log import WaitLog, words_of
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
@@ -123,7 +123,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         self.limit = limit
         self.try_number = try_number
         self._began = time.time()
-        self._telling = Telling()
+        self._telling = WaitLog()
         self._timer: asyncio.TimerHandle | None = None
 
     @property

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.wait_log import Telling
+from airflow_provider_posthog.api.wait_log import WaitLog
 from airflow_provider_posthog.exceptions import PostHogServerError
 
 PENDING = Verdict("pending")
 
 
 def said(*seen: tuple[float, Verdict | PostHogServerError]) -> list[float]:
-    telling = Telling()
+    telling = WaitLog()
     return [waited for waited, observed in seen if telling.is_news(observed, waited)]
 
 

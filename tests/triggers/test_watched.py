@@ -123,7 +123,7 @@ def test_one_query_tells_of_all_kinds_of_jobs(tables: ScriptedServer) -> None:
         Watched("sync", (SOURCE, SCHEMA), now),
         Watched("view", (VIEW,), now),
         Watched("cohort", ("7",), now),
-        Watched("idle", (SOURCE, SCHEMA, str(now)), now),
+        Watched("sync_slot", (SOURCE, SCHEMA, str(now)), now),
     ]
     events, _ = run_all(*(trigger(str(each)) for each in watched))
     assert [event["outcome"] for event in events] == [*["succeeded"] * 2, "failed", *["succeeded"] * 3]
@@ -186,11 +186,11 @@ def test_the_query_is_one_that_posthog_s_hogql_understands(connected: EmulatorPr
     watched = [
         Watched("backfill", (EXPORT, BACKFILL), now),
         Watched("run", (EXPORT, "0", "3600")),
-        Watched("place", (EXPORT, "1", str(now)), now),
+        Watched("backfill_slot", (EXPORT, "1", str(now)), now),
         Watched("sync", (SOURCE, f"{SCHEMA},{VIEW}"), now),
-        Watched("idle", (SOURCE, SCHEMA, str(now)), now),
+        Watched("sync_slot", (SOURCE, SCHEMA, str(now)), now),
         Watched("view", (VIEW,), now),
-        Watched("view_idle", (VIEW, str(now)), now),
+        Watched("view_slot", (VIEW, str(now)), now),
         Watched("cohort", ("7",), now),
         Watched("runs", (EXPORT,), now),
         Watched("syncs", (SOURCE,), now),

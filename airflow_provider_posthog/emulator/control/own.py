@@ -84,7 +84,7 @@ def cohorts(request: Request) -> Answer:
         cohort = all_.create(body["name"], is_static=is_static, number=number)
     cohort.name, cohort.is_static = body["name"], is_static
     all_.add(cohort, members)
-    all_.calculated(cohort, is_told=True)
+    all_.calculated(cohort, is_recorded=True)
     return json_answer({"id": cohort.id, "count": cohort.count}, 201)
 
 

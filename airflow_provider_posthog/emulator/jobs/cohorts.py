@@ -124,7 +124,7 @@ class Cohorts:
 
         :param cohort: the cohort.
         """
-        self._later(cohort, lambda: [], is_told=True)
+        self._later(cohort, lambda: [], is_recorded=True)
 
     def add(self, cohort: Cohort, people: Iterable[str]) -> None:
         """Add persons to a cohort, at once.
@@ -145,22 +145,22 @@ class Cohorts:
         self._people.touch()
         self._core.warehouse.own.remove_member(cohort, person)
 
-    def calculated(self, cohort: Cohort, *, is_told: bool) -> None:
+    def calculated(self, cohort: Cohort, *, is_recorded: bool) -> None:
         """Mark a cohort as calculated now.
 
         :param cohort: the cohort.
-        :param is_told: whether ``system.cohort_calculation_history`` has it; nothing is told there of filling a static
+        :param is_recorded: whether ``system.cohort_calculation_history`` has it; it has nothing of filling a static
             one by a query or a file.
         """
         now = self._core.clock.now()
         cohort.count = len(self.members(cohort))
         cohort.last_calculation, cohort.version, cohort.errors_calculating = now, cohort.version + 1, 0
-        if is_told:
+        if is_recorded:
             row = {"id": str(uuids.uuid4()), "cohort_id": cohort.id, "count": cohort.count}
             table = "system.cohort_calculation_history"
             self._core.warehouse.own.add_rows(table, [{**row, "started_at": now, "finished_at": now}])
 
-    def _later(self, cohort: Cohort, find: Callable[[], list[str]], *, is_told: bool = False) -> None:
+    def _later(self, cohort: Cohort, find: Callable[[], list[str]], *, is_recorded: bool = False) -> None:
         cohort.is_calculating = True
 
         def work() -> None:
@@ -172,7 +172,7 @@ class Cohorts:
                 return
             lost = self._core.settings.cohort_lost
             self.add(cohort, people[: len(people) - lost] if lost else people)
-            self.calculated(cohort, is_told=is_told)
+            self.calculated(cohort, is_recorded=is_recorded)
 
         self._people.schedule(self._core.settings.cohort_seconds, work)
 

@@ -128,11 +128,11 @@ def list_(request: Request) -> Answer:
     limit, offset = _number(request, "limit", DEFAULT_LIMIT), _number(request, "offset", 0)
     limit = min(limit, state.settings.max_page or limit)
     condition = person_condition(request)
-    uuids_found = state.people.tables.find(condition, min(limit, MOST_ROWS), offset)
-    persons = [person for uuid in uuids_found if (person := state.people.get(uuid)) is not None]
+    uuids = state.people.tables.find(condition, min(limit, MOST_ROWS), offset)
+    persons = [person for uuid in uuids if (person := state.people.get(uuid)) is not None]
     body: Json = {
         "results": [person.as_row(state.settings.generation) for person in persons],
-        "next": _link(request, offset + limit) if len(uuids_found) >= limit else None,
+        "next": _link(request, offset + limit) if len(uuids) >= limit else None,
         "previous": _link(request, offset - limit) if offset - limit >= 0 else None,
     }
     if request.query("include_total") is not None:

@@ -22,7 +22,7 @@ from airflow_provider_posthog.tasks.batch_export import describe, find, runs_bet
 from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -145,19 +145,19 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             except PostHogAPIError as error:
                 if error.code != batch_exports.NO_SLOT:
                     raise
-                self._wait_for_place(export_id)
+                self._wait_for_slot(export_id)
                 continue
             if not answer.get("backfill_id"):
                 raise PostHogTransportError("PostHog answered the start of a backfill without its 'backfill_id'")
             return backfill_text(export_id, str(answer["backfill_id"]), at), {}
 
-    def _wait_for_place(self, export_id: str) -> None:
-        anybody = Watched("place", (export_id, "0", self.waiting_since()), int(time.time()))
+    def _wait_for_slot(self, export_id: str) -> None:
+        anybody = Watched("backfill_slot", (export_id, "0", self.waiting_since()), int(time.time()))
         rows = self.look(anybody)["rows"]
         live = sum(states.of_run(row).state == "pending" for row in rows)
         earliest = int(self._asked_at + math.ceil(self.poll_interval))
-        gate = Watched("place", (export_id, str(max(live, 1)), self.waiting_since()), earliest)
-        self.wait_for_room(gate, f"The project has as many backfills as it may ({live} of which are known)")
+        slot = Watched("backfill_slot", (export_id, str(max(live, 1)), self.waiting_since()), earliest)
+        self.wait_for_slot(slot, f"The project has as many backfills as it may ({live} of which are known)")
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the backfills of the same range that this run of the DAG may have started, newest first."""

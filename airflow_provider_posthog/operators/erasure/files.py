@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.storage_path import storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

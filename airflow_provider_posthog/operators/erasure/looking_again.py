@@ -13,8 +13,8 @@ from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator
 from airflow_provider_posthog.tasks.lengths import length_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.storage_path import storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,7 +79,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         folder = storage_path(
             "sealed_path", self.sealed_path, self.object_storage_conn_id, example=_EXAMPLE, folder=True
         )
-        handover = self.handed_over(self.request, "request")
+        handover = self.handover_of(self.request, "request")
         work, request_id = self.work_of(handover, "request"), handover.request_id
         left_out = self.survivors(work, self.request, self.proof)
         settings = self.hook.settings()

@@ -11,7 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSett
 from airflow_provider_posthog.tasks.certificate_facts import places
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy, check_verify_by
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -150,7 +150,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
     def _known(self, persons: Mapping[str, Any]) -> tuple[Handover, WorkFile]:
         """Return the request that an earlier task has begun."""
-        handover = self.handed_over(persons, "persons")
+        handover = self.handover_of(persons, "persons")
         return handover, self.work_of(handover, "persons")
 
     def _search(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:

@@ -11,7 +11,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.lengths import seconds_of
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

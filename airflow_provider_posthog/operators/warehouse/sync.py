@@ -12,7 +12,7 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, row, since
 from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Job
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -109,8 +109,8 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
             jobs, at = self.server_time(warehouse.source_jobs(source_id))
             mine = [job for job in map(row, jobs) if job["of"] in request["schemas"]]
             if not request["resync"] and any(job["status"] == "Running" for job in mine):
-                gate = Watched("idle", (source_id, schemas, self.waiting_since()), int(at))
-                self.wait_for_room(gate, "A sync that was begun before goes on, and may miss what is new")
+                slot = Watched("sync_slot", (source_id, schemas, self.waiting_since()), int(at))
+                self.wait_for_slot(slot, "A sync that was begun before goes on, and may miss what is new")
             elif any((job["created"] or 0.0) >= at for job in mine):
                 time.sleep(0.5)  # the new ones are told from those before by whole seconds
             else:

@@ -82,8 +82,8 @@ class PostHogRunViewOperator(WatchedJobOperator):
             history, at = self.server_time(warehouse.view_runs(view_id))
             runs = [row(entry) for entry in history.get("run_history") or ()]
             if any(run["status"] == "Running" for run in runs):
-                gate = Watched("view_idle", (view_id, self.waiting_since()), int(at))
-                self.wait_for_room(gate, "A run that was begun before goes on, and may miss what is new")
+                slot = Watched("view_slot", (view_id, self.waiting_since()), int(at))
+                self.wait_for_slot(slot, "A run that was begun before goes on, and may miss what is new")
             elif any((run["created"] or 0.0) >= at for run in runs):
                 time.sleep(0.5)  # the new one is told from those before by whole seconds
             else:
