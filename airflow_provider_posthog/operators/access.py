@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.api.call import Call, json_page
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogNotFoundError,
@@ -258,8 +259,6 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
     def _cohort_names(self) -> tuple[dict[int, str], dict[str, str]]:
         """Return the names of cohorts, or why they are not known."""
-        from airflow_provider_posthog.api.call import Call, json_page
-
         call: Call[dict[str, Any]] = Call(
             "cohorts.list", "GET", "cohorts/", json_page, query={"limit": 100}, scopes=("cohort:read",), paging="offset"
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.compat import BaseSensorOperator, ObjectStoragePath, PokeReturnValue
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.tasks.arguments import BaseSensorArguments
@@ -68,7 +69,6 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         """Look into the ledger."""
         from airflow_provider_posthog.audit.deadline import today
         from airflow_provider_posthog.audit.ledger import due, read_ledger
-        from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.hooks.posthog import PostHogHook
 
         within = length_of("within", self.within)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
@@ -231,7 +232,6 @@ class IntoPostHogOperator(PostHogOperator):
 
     def _floor(self) -> datetime | None:
         """Return up to when PostHog hides events: what it would not show cannot be proved, and is not sent."""
-        from airflow_provider_posthog.api.steps import run
         from airflow_provider_posthog.results.retention import look_if_possible
 
         retention = run(look_if_possible(self.hook.settings().project_id), self.hook.client)

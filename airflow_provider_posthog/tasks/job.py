@@ -163,7 +163,7 @@ class PostHogJobOperator(JobStartOperator):
             grace=self.failure_grace,
             last_turn=LAST_TURN,
         )
-        telling, began, seconds = WaitLog(), time.time(), 0.0
+        wait_log, began, seconds = WaitLog(), time.time(), 0.0
         with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:
             while True:
                 observed = self._look_after(seconds, job, deadline, wait)
@@ -171,7 +171,7 @@ class PostHogJobOperator(JobStartOperator):
                 if isinstance(step, Ended):
                     return step
                 waited = time.time() - began
-                if telling.is_news(observed, waited):
+                if wait_log.is_news(observed, waited):
                     self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(observed), waited)
                 seconds = step.seconds
 

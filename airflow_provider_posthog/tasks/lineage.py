@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow_provider_posthog.api.hogql import tokens
 from airflow_provider_posthog.assets import Dataset, openlineage_namespace
-from airflow_provider_posthog.compat import openlineage_listens
+from airflow_provider_posthog.compat import ObjectStoragePath, openlineage_listens
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.patterns import pattern
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
-    from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.extract.sources import Source
 
 _PLACEHOLDER = pattern(r"\{[^{}]*\}")
@@ -289,8 +288,6 @@ def dataset_of_path(path: str | ObjectStoragePath, conn_id: str | None = None) -
 
 def _account(path: str | ObjectStoragePath, conn_id: str | None) -> str | None:
     """Return the account of a container of Azure, which only the file system knows."""
-    from airflow_provider_posthog.compat import ObjectStoragePath
-
     with suppress(Exception):  # without its provider, or its connection
         target = ObjectStoragePath(path, conn_id=conn_id) if isinstance(path, str) else path
         return str(target.fs.account_name)

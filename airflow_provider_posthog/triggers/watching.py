@@ -123,7 +123,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         self.limit = limit
         self.try_number = try_number
         self._began = time.time()
-        self._telling = WaitLog()
+        self._wait_log = WaitLog()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -267,18 +267,18 @@ class PostHogWatchingTrigger(BaseTrigger):
 
     def _tell(self, observed: Verdict | PostHogError) -> None:
         waited = time.time() - self._began
-        if self._telling.is_news(observed, waited):
+        if self._wait_log.is_news(observed, waited):
             level = logging.WARNING if isinstance(observed, PostHogError) else logging.INFO
             self.log.log(level, "%s: %s (waiting for %.0f s)", self.title(), words_of(observed), waited)
 
     def _tell_later(self, client: AsyncClient) -> None:
         # A timer keeps the trigger's context, by which Airflow finds its log; a task for each would cost more.
-        late = self._telling.patience(self.poll_interval)
+        late = self._wait_log.patience(self.poll_interval)
         self._timer = asyncio.get_running_loop().call_later(late, self._tell_if_held, client)
 
     def _tell_if_held(self, client: AsyncClient) -> None:
         held = self.held_back(client)
-        if held and self._telling.is_held_news(time.time() - self._began):
+        if held and self._wait_log.is_held_news(time.time() - self._began):
             until = datetime.fromtimestamp(time.time() + held, timezone.utc).strftime("%H:%M:%S")
             self.log.info("%s: PostHog's rate limits hold back the next look, until about %s UTC", self.title(), until)
         self._tell_later(client)

@@ -10,8 +10,8 @@ PENDING = Verdict("pending")
 
 
 def said(*seen: tuple[float, Verdict | PostHogServerError]) -> list[float]:
-    telling = WaitLog()
-    return [waited for waited, observed in seen if telling.is_news(observed, waited)]
+    wait_log = WaitLog()
+    return [waited for waited, observed in seen if wait_log.is_news(observed, waited)]
 
 
 def test_that_a_job_was_just_asked_for_is_no_news() -> None:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator
 from airflow_provider_posthog.tasks.lengths import length_of
@@ -68,7 +69,6 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Seal it."""
-        from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.erasure.sealed import END, Sealed
 
         if not isinstance(self.request, Mapping) or not self.request.get("accepted_at"):
