@@ -116,7 +116,6 @@ class ByteBudget:
         self._slowdown = Slowdown()
         self._seen_at = -math.inf
         self._read = self._recent = self._largest = 0.0
-        self._answered = 0
         self._rate = 0.0
         self._rate_at = -math.inf
         self._mark: _Mark | None = None
@@ -135,19 +134,6 @@ class ByteBudget:
     def bytes_read(self) -> int:
         """Bytes that ClickHouse has read for this process's queries, as far as the answers report it."""
         return int(self._read)
-
-    @property
-    def answered(self) -> int:
-        """Bytes of the answers to this process's queries: all that is known where PostHog reports nothing."""
-        return self._answered
-
-    @property
-    def recent(self) -> float:
-        """Bytes that recent queries of this process read: a larger one counts at once, smaller ones gradually.
-
-        0 while nothing is known.
-        """
-        return self._recent
 
     @property
     def refill(self) -> float:
@@ -204,19 +190,17 @@ class ByteBudget:
         with self._lock:
             self._in_flight = max(0, self._in_flight - 1)
 
-    def saw(self, now: float, budget: BudgetHeaders, *, began: float, size: int = 0, spent: bool = True) -> None:
+    def saw(self, now: float, budget: BudgetHeaders, *, began: float, spent: bool = True) -> None:
         """Learn from an answer; call it after :meth:`end`.
 
         :param now: the time.
         :param budget: what it says.
         :param began: when its query was sent.
-        :param size: bytes of the answer.
         :param spent: whether the bytes were read for this answer, and it does not only repeat an earlier one's figure.
         """
         with self._lock:
             self._seen_at = max(self._seen_at, now)
             if spent:
-                self._answered += size
                 self._read += budget.read or 0
             if budget.read:
                 self._recent = max(budget.read, 0.7 * self._recent + 0.3 * budget.read)

@@ -47,7 +47,6 @@ _INTERVAL = (
     "toString(toUnixTimestamp(data_interval_end)))"
 )
 _NONE = "toInt(NULL)"
-_VIEW = "data_modeling_view_id"
 #: For each table: what its rows are jobs of, then the other columns.
 _COLUMNS: dict[str, tuple[str, str, str, str, str, str]] = {
     "system.batch_export_runs": (
