@@ -13,8 +13,9 @@ from airflow_provider_posthog.api import file_downloads
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import Stopped
+from airflow_provider_posthog.download.file_kinds import check_content_type
 from airflow_provider_posthog.download.http import download
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.storage.staged_file import StagedFile
 from airflow_provider_posthog.storage.staging import Staging
 
@@ -177,11 +178,7 @@ class Fetcher:
         """Fetch a file; return how many rows it has, if that can be counted."""
         with Client(self._settings) as client:
             received = download(client, file_downloads.download(job_id, file_id), sink, sleep=self._sleep)
-        if received.content_type in _NOT_A_FILE:
-            raise PostHogTransportError(
-                f"a file of file download {job_id} came as {received.content_type}: something between here and "
-                "PostHog answered in its place"
-            )
+        check_content_type(received.content_type, _NOT_A_FILE, f"a file of file download {job_id}")
         sink.file.finish()
         if self._format == "Parquet":
             return self._parquet_rows(sink.file.path)

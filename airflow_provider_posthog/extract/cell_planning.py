@@ -27,7 +27,7 @@ from airflow_provider_posthog.extract.cells import (
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
 from airflow_provider_posthog.extract.query_client import Result
 from airflow_provider_posthog.extract.windows import Piece, Window
-from airflow_provider_posthog.results.arrow_types import moment_of
+from airflow_provider_posthog.results.clickhouse_values import moment_of
 from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)

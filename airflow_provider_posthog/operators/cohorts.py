@@ -25,6 +25,7 @@ from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, last_cal
 from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids_of, packs_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
+from airflow_provider_posthog.tasks.lists import number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 
@@ -236,10 +237,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
 
     def _cohort(self) -> Mapping[str, Any] | None:
         if self.cohort_id:
-            text = str(self.cohort_id).strip()
-            if not text.isdecimal():
-                raise PostHogSettingsError("cohort_id", "is not a number.", "Write the number in its address.")
-            cohort = self._retrieve(int(text))
+            cohort = self._retrieve(number_of("cohort_id", self.cohort_id))
         else:
             named = [cohort for cohort in self.hook.pages(cohorts.list(limit=100)) if cohort.get("name") == self.name]
             if len(named) > 1:

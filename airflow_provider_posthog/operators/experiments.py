@@ -12,6 +12,7 @@ from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Identity, Job
+from airflow_provider_posthog.tasks.lists import number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.small_table import SmallTable
@@ -105,7 +106,7 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
 
     def prepare(self) -> dict[str, Any]:
         """Check the arguments, and that the experiment has begun."""
-        number = self._number()
+        number = number_of("experiment_id", self.experiment_id)
         output, table = self._output(), self._small_table(number)
         if output is None and table is None:
             raise PostHogSettingsError("path", "is empty, and so is table.", "Write where the rows go.")
@@ -118,12 +119,6 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
         if self.recalculate and not experiment.get("start_date"):
             raise PostHogSettingsError("experiment_id", "is of an experiment that has not begun.", "Launch it first.")
         return {"experiment": number}
-
-    def _number(self) -> int:
-        text = str(self.experiment_id).strip()
-        if not text.isdecimal() or not int(text):
-            raise PostHogSettingsError("experiment_id", "is not a number.", "Write the number in its address.")
-        return int(text)
 
     def _output(self) -> Output | None:
         if not self.path:

@@ -39,8 +39,8 @@ def number_of(field: str, value: object) -> int:
     :raises PostHogSettingsError: if it is neither.
     """
     text = str(value).strip()
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", f"Write the {field}'s id.")
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
+        raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", "Write the number in its address.")
     return int(text)
 
 
