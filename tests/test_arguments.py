@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Iterator
 from types import FunctionType
@@ -188,6 +189,35 @@ def arguments(kind: type[Any]) -> dict[str, set[str]]:
                 elif isinstance(target, ast.Name) and target.id in passed:  # super().__init__(poke_interval=interval)
                     found[name].add("execute")
     return found
+
+
+#: Texts that are no template fields, by what they hold: persons must not show on a page of Airflow's.
+PERSONAL = {"distinct_ids", "emails", "properties", "query", "values", "group_keys"}
+#: Texts that say what kind of task it is, or whom it trusts, like the choices that are a ``Literal``.
+FIXED = {"kind", "mode", "moved_from", "param", "schema_policy"}
+#: Arguments whose templates Airflow's page shows in colour.
+RENDERED = {"query": "sql", "sql": "sql", "values": "json", "variables": "json"}
+
+
+def texts(kind: type[Any]) -> set[str]:
+    """Return a task's own arguments that take a text of any kind, or the path of a file."""
+    found = set()
+    for one in ours(kind):
+        function = plain(vars(one).get("__init__"))
+        for name, parameter in inspect.signature(function).parameters.items() if function is not None else ():
+            shown = re.sub(r"(Literal|Mapping|Callable)\[.*?\]", "", str(parameter.annotation))
+            if parameter.kind is parameter.KEYWORD_ONLY and re.match(r"(str|.*\| str|.*PathLike)\b", shown):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("kind", tasks(), ids=lambda kind: kind.__name__)
+def test_a_text_is_a_template_field_and_is_shown_as_what_it_is(kind: type[Any]) -> None:
+    fields = set(kind.template_fields)
+    personal = PERSONAL if "Person" in kind.__name__ or "Group" in kind.__name__ else set()
+    assert texts(kind) - fields - FIXED - personal == set()
+    shown = {name: how for name, how in RENDERED.items() if name in fields}
+    assert {name: kind.template_fields_renderers.get(name) for name in shown} == shown
 
 
 @pytest.mark.parametrize("kind", tasks(), ids=lambda kind: kind.__name__)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import cohorts, jobs, queries
 from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
@@ -94,10 +94,16 @@ class PostHogStaticCohortOperator(PostHogOperator):
         "sql",
         "parameters",
         "path",
+        "format",
+        "object_storage_conn_id",
+        "column",
         "rejects_path",
         "max_rejects",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **{"query": "sql", "values": "json", "sql": "sql", "parameters": "json"}
+    }
     operator_extra_links = (PostHogLink(),)
 
     def __init__(

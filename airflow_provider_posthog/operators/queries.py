@@ -92,6 +92,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         "path",
         "on_retention",
         "object_storage_conn_id",
+        "name",
         "max_bytes_read",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")

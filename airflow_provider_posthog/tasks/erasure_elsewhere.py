@@ -62,7 +62,11 @@ class EraseElsewhereOperator(PostHogErasureOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "proof", "identifiers_path")
+    template_fields: Sequence[str] = (
+        *PostHogErasureOperator.template_fields,
+        *("request", "proof", "identifiers_path"),
+        *("distinct_id_column", "person_id_column", "email_column"),
+    )
 
     def __init__(
         self,

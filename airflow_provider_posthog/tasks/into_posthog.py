@@ -94,6 +94,9 @@ class IntoPostHogOperator(PostHogOperator):
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
         "event",
+        "event_column",
+        "distinct_id",
+        "timestamp",
         "key",
         "properties",
         "group_type",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.manifest import iso
@@ -132,7 +132,9 @@ class PostHogToSqlOperator(SpoolingOperator):
         "allow_shrink",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"query": "sql", "columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **{"query": "sql", "values": "json", "columns": "json", "column_types": "json"}
+    }
     operator_extra_links = (PostHogLink(),)
     _database: SqlDatabase | None = None
     _columns: Sequence[tuple[str, str]] = ()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -88,6 +88,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         "compression",
         "partition_by",
         "partition_time",
+        "partition_zone",
         "name",
         "max_shrink",
         "allow_shrink",
@@ -95,7 +96,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"query": "sql", "columns": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "values": "json", "columns": "json"}
     operator_extra_links = (PostHogLink(),)
     lineage_reads_files = True  # the manifest has the columns
 

@@ -44,7 +44,13 @@ class PostHogLinkTableOperator(PostHogOperator):
     """
 
     operator_extra_links = (PostHogLink(),)
-    template_fields: Sequence[str] = (*PostHogOperator.template_fields, "name", "url_pattern", "bucket_conn_id")
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "name",
+        "url_pattern",
+        "bucket_conn_id",
+        "format",
+    )
 
     def __init__(
         self,
