@@ -15,9 +15,9 @@ from airflow_provider_posthog.api import (
     exports,
     file_downloads,
     queries,
-    single_look,
+    single_poll,
     states,
-    system_look,
+    system_poll,
     watched,
 )
 from airflow_provider_posthog.api.call import STATUS_BYTES, Call
@@ -44,7 +44,7 @@ FAILURE_GRACE = 100.0
 FIRST_WAIT = 1.0
 GROWTH = 1.5
 #: The least seconds for a poll, even one begun at the deadline, and for a check, which may take several calls.
-LAST_LOOK = 5.0
+LAST_POLL = 5.0
 LAST_CHECK = 30.0
 #: Seconds for which a poll at the deadline is postponed, once, if the rate limits refuse it.
 LAST_TURN = 60.0
@@ -172,10 +172,10 @@ FILE_DOWNLOAD = JobKind(
 #: one query answers for all of them.
 WATCHED = JobKind(
     "job",
-    single_look.status,
+    single_poll.status,
     watched.judge,
-    cancels=single_look.cancelling,
-    listing=Asking(system_look.look),
+    cancels=single_poll.cancelling,
+    listing=Asking(system_poll.look),
     facts=watched.facts,
 )
 

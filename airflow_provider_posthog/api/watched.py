@@ -1,7 +1,7 @@
 """PostHog's own jobs that many tasks wait for at once: what is waited for, as text, and what its rows mean.
 
 The poller treats all of them as one kind of job, so that one query covers every backfill, run, sync and view of a
-project (:mod:`~airflow_provider_posthog.api.system_look`). What is waited for is a text that triggers carry and that a
+project (:mod:`~airflow_provider_posthog.api.system_poll`). What is waited for is a text that triggers carry and that a
 retry reads back: ``backfill/<export>/<backfill>/<since>``. Its first word is never renamed.
 """
 

@@ -75,7 +75,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     )
     unmet: ClassVar[str] = "is not there"
     met: ClassVar[str] = "is there"
-    last_look: ClassVar[float] = jobs.LAST_LOOK
+    last_poll: ClassVar[float] = jobs.LAST_POLL
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.lengths import length_of
-from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
+from airflow_provider_posthog.tasks.poke_sensor import PostHogPokeSensor
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,7 +45,7 @@ _BETWEEN = 60.0
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
-class PostHogPersonsErasedSensor(PostHogLookSensor):
+class PostHogPersonsErasedSensor(PostHogPokeSensor):
     """Waits until nothing about the persons can be read any more, wherever PostHog keeps it.
 
     Each look reads the profiles, directly and from lists, and counts events (in HogQL, by UUID and by every distinct

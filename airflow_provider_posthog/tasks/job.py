@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
-    LAST_LOOK,
+    LAST_POLL,
     LAST_TURN,
     Ended,
     Watch,
@@ -197,7 +197,7 @@ class PostHogJobOperator(JobStartOperator):
         client, now = self.hook.client, time.time()
         self._last_seen = {}
         try:
-            with client.until(max(deadline, now + LAST_LOOK)):
+            with client.until(max(deadline, now + LAST_POLL)):
                 answer = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
         except PostHogError as error:
             return self.job_kind.of_error(error)

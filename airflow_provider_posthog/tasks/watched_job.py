@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_posthog.api import jobs, system_look
+from airflow_provider_posthog.api import jobs, system_poll
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.server_time import timed
@@ -150,7 +150,7 @@ class WatchedJobOperator(PostHogJobOperator):
         :param watched: for what.
         """
         client = self.hook.client
-        return run(system_look.ask(str(watched), ONCE, client.settings.base_url), client)
+        return run(system_poll.ask(str(watched), ONCE, client.settings.base_url), client)
 
     def waiting_since(self) -> str:
         """Return since when the task waits for a slot, as the last name of a slot."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
-from airflow_provider_posthog.api.poller import Waiter, look_at
+from airflow_provider_posthog.api.poller import Waiter, poll_job
 from airflow_provider_posthog.api.retry import LAST
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within
@@ -92,7 +92,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
             self._keys_logged = self._poller.client.keys_replaced
             return await super().watch(client)
 
-    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+    async def next_poll(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Wait for what the poller sees next.
 
         :param client: the client.
@@ -111,7 +111,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
 
         :param client: the client.
         """
-        return (await run_async(look_at(KINDS[self.kind], self.job_id, LAST), client)).verdict
+        return (await run_async(poll_job(KINDS[self.kind], self.job_id, LAST), client)).verdict
 
     def held_back(self, client: AsyncClient) -> float:
         """Return for how many seconds the rate limits hold back the poller.

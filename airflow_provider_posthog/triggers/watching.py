@@ -20,7 +20,7 @@ from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
     FIRST_WAIT,
     GROWTH,
-    LAST_LOOK,
+    LAST_POLL,
     LAST_TURN,
     MAX_POLL_FAILURES,
     OUTCOMES,
@@ -90,7 +90,7 @@ class PostHogWatchingTrigger(BaseTrigger):
     #: Whether the worker has just looked, so that the first wait comes before the first look.
     looked = False
     #: How many seconds a look has at the least, be it begun at the deadline.
-    last_look: ClassVar[float] = LAST_LOOK
+    last_poll: ClassVar[float] = LAST_POLL
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class PostHogWatchingTrigger(BaseTrigger):
                 step = Again(max(0.0, min(self.poll_interval, self.deadline - time.time())))
             seconds = step.seconds
 
-    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+    async def next_poll(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Look after a while.
 
         :param client: the client.
@@ -241,13 +241,13 @@ class PostHogWatchingTrigger(BaseTrigger):
 
     async def _look_in_time(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Look, but not beyond the deadline: not for a place among the connections, nor for an answer that drips."""
-        least = self.last_look if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
+        least = self.last_poll if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
         limit = max(self.deadline - time.time(), seconds) + least
         self._tell_later(client)
         try:
-            return await within(self.next_look(client, seconds), limit)
+            return await within(self.next_poll(client, seconds), limit)
         except asyncio.TimeoutError:
-            return Verdict("pending", "the last look did not end in time: PostHog held it open")
+            return Verdict("pending", "the last poll did not end in time: PostHog held it open")
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -280,7 +280,7 @@ class PostHogWatchingTrigger(BaseTrigger):
         held = self.held_back(client)
         if held and self._wait_log.is_held_news(time.time() - self._began):
             until = datetime.fromtimestamp(time.time() + held, timezone.utc).strftime("%H:%M:%S")
-            self.log.info("%s: PostHog's rate limits hold back the next look, until about %s UTC", self.title(), until)
+            self.log.info("%s: PostHog's rate limits hold back the next poll, until about %s UTC", self.title(), until)
         self._tell_later(client)
 
     def _tell_end(self, ended: Ended) -> None:

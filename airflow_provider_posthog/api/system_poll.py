@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
-from airflow_provider_posthog.api import queries, single_look
+from airflow_provider_posthog.api import queries, single_poll
 from airflow_provider_posthog.api.answers import typed_rows
 from airflow_provider_posthog.api.call import STATUS_BYTES, Answer, Call
 from airflow_provider_posthog.api.retry import RetryPolicy
@@ -170,7 +170,7 @@ def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
     answers = yield from look((text,), policy, server)
     if text in answers:
         return answers[text]
-    alone: dict[str, Any] = yield Send(single_look.status(text), policy)
+    alone: dict[str, Any] = yield Send(single_poll.status(text), policy)
     return alone
 
 
