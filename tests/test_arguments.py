@@ -292,3 +292,26 @@ def test_a_work_path_beside_the_one_that_was_handed_on_is_refused() -> None:
         task.own.of({"work_path": "memory://private/theirs"})
     assert refused.value.field == "work_path"
     assert task.own.of({"work_path": "memory://private/mine"}).work_path == "memory://private/mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("operators.persons.resolve.PostHogResolvePersonsOperator", {"verify_by": "uuids"}),
+        ("operators.persons.delete.PostHogDeletePersonsOperator", {"persons": {}, "verify_by": "uuids"}),
+        ("sensors.persons.PostHogPersonsErasedSensor", {"request": {}, "on_survivors": "goon"}),
+        ("transfers.query_to_object_storage.PostHogQueryToObjectStorageOperator", {"path": "x", "schema_policy": "x"}),
+        ("transfers.query_to_object_storage.PostHogQueryToObjectStorageOperator", {"path": "x", "table_format": "x"}),
+        ("transfers.posthog_to_sql.PostHogToSqlOperator", {"replaces": "mine"}),
+        ("transfers.posthog_to_sql.PostHogToSqlOperator", {"other_columns": "keep"}),
+        ("transfers.posthog_to_sql.PostHogToSqlOperator", {"write_disposition": "upsert"}),
+    ],
+)
+def test_a_word_that_is_no_template_is_refused_when_the_task_is_made(path: str, arguments: dict[str, Any]) -> None:
+    module, _, name = path.rpartition(".")
+    made = getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
+    needed = {"source": "events"} if "transfers" in path else {}
+    needed |= {"table": "t", "sql_conn_id": "db"} if "sql" in path else {}
+    word = [*arguments][-1]
+    with pytest.raises(PostHogSettingsError, match=f"{word}.*is not known.*Write one of"):
+        made(task_id="t", **needed, **arguments)

@@ -19,6 +19,7 @@ from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.lengths import length_of
+from airflow_provider_posthog.tasks.lists import check_choice
 from airflow_provider_posthog.tasks.poke_sensor import PostHogPokeSensor
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
         self.moved_from = moved_from
         self.keep_work_file = keep_work_file
         self.close_certificate = close_certificate
+        check_choice("on_survivors", on_survivors, ("fail", "go_on"))
         self.on_survivors = on_survivors
         self.quiet_period = quiet_period
         self._states: dict[str, int] = {}

@@ -304,16 +304,6 @@ class PostHogErasureOperator(PeopleOperator):
             self.log.warning("%d have events but no profile: PostHog can only delete persons", totals.personless)
 
 
-def check_verify_by(verify_by: str) -> None:
-    """Refuse a word that is not known.
-
-    :param verify_by: the argument.
-    :raises PostHogSettingsError: naming it.
-    """
-    if verify_by not in ("distinct_id", "uuid"):
-        raise PostHogSettingsError("verify_by", "is not known.", "Write 'distinct_id' or 'uuid'.")
-
-
 def _kept(identifiers: Iterator[Identifier], seen: list[Identifier]) -> Iterator[Identifier]:
     """Keep the first identifiers for the certificate, while they go by."""
     for identifier in identifiers:

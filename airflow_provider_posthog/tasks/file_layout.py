@@ -135,12 +135,6 @@ def check_files(task: FilesTask) -> None:
 
 
 def _check_policy(task: FilesTask) -> None:
-    from airflow_provider_posthog.extract.folder_fitting import POLICIES
-
-    if task.schema_policy is not None and task.schema_policy not in POLICIES:
-        raise PostHogSettingsError(
-            "schema_policy", f"{task.schema_policy!r:.40} is not known.", f"Write one of {', '.join(POLICIES)}."
-        )
     number = task.max_rejects
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
         raise PostHogSettingsError("max_rejects", f"{number!r:.40} is not a number of rows.", "Write one, such as 100.")

@@ -1,4 +1,4 @@
-"""Arguments that are lists, numbers, or values by name; a template makes text of any of them."""
+"""Arguments that are lists, numbers, words, or values by name; a template makes text of any of them."""
 
 from __future__ import annotations
 
@@ -42,6 +42,18 @@ def number_of(field: str, value: object) -> int:
     if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
         raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", "Write the number in its address.")
     return int(text)
+
+
+def check_choice(field: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a word that is none of an argument's; where it is no template, when the task is made.
+
+    :param field: the argument.
+    :param value: its value.
+    :param choices: the words that it takes.
+    :raises PostHogSettingsError: if it is another.
+    """
+    if value not in choices:
+        raise PostHogSettingsError(field, f"{value!r:.40} is not known.", f"Write one of {', '.join(choices)}.")
 
 
 def values_of(values: object, *, is_text: bool) -> Mapping[str, Any] | None:

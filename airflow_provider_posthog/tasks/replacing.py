@@ -70,8 +70,6 @@ def covered(source: Source, write_disposition: str, replaces: str) -> Mapping[st
     :param replaces: ``own`` for the rows that the filter covers, ``all`` for those of others, too.
     :raises PostHogSettingsError: if the table's columns do not tell which rows the filter covers.
     """
-    if replaces not in ("own", "all"):
-        raise PostHogSettingsError("replaces", f"{replaces!r:.40} is not known.", "Write 'own' or 'all'.")
     if write_disposition not in _MODES:
         if replaces == "all":
             raise PostHogSettingsError(

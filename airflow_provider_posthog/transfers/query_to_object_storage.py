@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -18,6 +18,7 @@ from airflow_provider_posthog.tasks.file_layout import FilesOperator, check_file
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
+from airflow_provider_posthog.tasks.lists import check_choice
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.writer import writer_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.storage.manifest import Interval
     from airflow_provider_posthog.storage.staging import Owner, Staging
     from airflow_provider_posthog.tasks.file_layout import FilesArguments
+
+SchemaPolicy = Literal["evolve", "freeze", "quarantine"]
+TableFormat = Literal["delta", "iceberg"]
 
 
 class PostHogQueryToObjectStorageOperator(FilesOperator):
@@ -108,9 +112,9 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
         schema_change: str = "fail",
-        schema_policy: Literal["evolve", "freeze", "quarantine"] | None = None,
+        schema_policy: SchemaPolicy | None = None,
         max_rejects: int | None = None,
-        table_format: Literal["delta", "iceberg"] | None = None,
+        table_format: TableFormat | None = None,
         table_options: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
         **kwargs: Unpack[FilesArguments],
@@ -121,6 +125,10 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
         self.schema_change = schema_change
+        if schema_policy is not None:
+            check_choice("schema_policy", schema_policy, get_args(SchemaPolicy))
+        if table_format is not None:
+            check_choice("table_format", table_format, get_args(TableFormat))
         self.schema_policy = schema_policy
         self.max_rejects = max_rejects
         self.table_format = table_format
