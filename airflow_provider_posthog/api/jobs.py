@@ -47,7 +47,7 @@ GROWTH = 1.5
 LAST_POLL = 5.0
 LAST_CHECK = 30.0
 #: Seconds for which a poll at the deadline is postponed, once, if the rate limits refuse it.
-LAST_TURN = 60.0
+LONGEST_OVERRUN = 60.0
 #: Seconds between polls for a job when the answer to its creation was lost.
 LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Seconds for cancelling a job, by a task that is itself out of time.
@@ -214,7 +214,7 @@ class Watch:
     :param growth: by what factor the waits grow towards ``interval``.
     :param max_failures: how many polls in a row may fail; one that works resets the count.
     :param grace: seconds for which a failure that PostHog may still repair has to last.
-    :param last_turn: seconds for which a poll at the deadline may be postponed, once, if the rate limits refuse it.
+    :param overrun: seconds for which a poll at the deadline may be postponed, once, if the rate limits refuse it.
     """
 
     def __init__(
@@ -226,14 +226,14 @@ class Watch:
         growth: float = GROWTH,
         max_failures: int = MAX_POLL_FAILURES,
         grace: float = FAILURE_GRACE,
-        last_turn: float = 0.0,
+        overrun: float = 0.0,
     ) -> None:
         self._deadline = deadline
         self._interval = interval
         self._max_failures = max_failures
         self._grace = grace
         self._growth = growth
-        self._last_turn = last_turn
+        self._overrun = overrun
         self._wait = min(first, interval)
         self._failures = 0
         self._failing_since: float | None = None
@@ -285,8 +285,8 @@ class Watch:
 
     def _at_deadline(self, observed: Verdict | PostHogError) -> Again | Ended:
         wait = observed.retry_after if isinstance(observed, PostHogRateLimitError) else None
-        if wait is not None and 0 < wait <= self._last_turn:  # PostHog was not asked
-            self._last_turn = 0.0
+        if wait is not None and 0 < wait <= self._overrun:  # PostHog was not asked
+            self._overrun = 0.0
             return Again(wait)
         if isinstance(observed, PostHogError):
             return Ended("timeout", str(observed))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.api.jobs import LAST_TURN, Asking, JobKind, Listing
+from airflow_provider_posthog.api.jobs import LONGEST_OVERRUN, Asking, JobKind, Listing
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send, Steps
@@ -64,7 +64,7 @@ class Waiter:
     :param due: when it wants to poll next.
     :param deadline: when it polls for the last time.
     :param waits: whether it waits for an answer now.
-    :param last_turn: seconds for which its poll at the deadline may be postponed, once, if the rate limits refuse it.
+    :param overrun: seconds for which its poll at the deadline may be postponed, once, if the rate limits refuse it.
     """
 
     job_id: str
@@ -72,7 +72,7 @@ class Waiter:
     due: float = 0.0
     deadline: float = math.inf
     waits: bool = False
-    last_turn: float = LAST_TURN
+    overrun: float = LONGEST_OVERRUN
     #: Whether the list's first pages do not show its job, or not enough of it: twice in a row, as rows move up between
     #: two pages when others are deleted.
     deep: bool = False
@@ -109,7 +109,7 @@ class Poll:
     waiters: tuple[Waiter, ...]
     listed: bool
     last: bool
-    gives_way: float = LAST_TURN
+    gives_way: float = LONGEST_OVERRUN
 
     def policy(self, now: float) -> RetryPolicy:
         """Return how patient it is.
@@ -182,9 +182,9 @@ class Rounds:
 
     def _last_polls(self, now: float) -> Iterator[Poll]:
         urgent = [waiter for waiter in self.waiters if waiter.may_poll_last and waiter.deadline <= now]
-        gives_way = min((waiter.last_turn for waiter in urgent), default=LAST_TURN)
+        gives_way = min((waiter.overrun for waiter in urgent), default=LONGEST_OVERRUN)
         for waiter in urgent:
-            waiter.asked_last, waiter.last_turn = True, 0.0
+            waiter.asked_last, waiter.overrun = True, 0.0
         shallow = [waiter for waiter in urgent if not waiter.deep]
         if self._by_list(shallow):
             yield Poll(tuple(shallow), listed=True, last=True, gives_way=gives_way)
@@ -279,7 +279,7 @@ class Rounds:
         return self._began + max(min(interval, self._pages * _SECONDS_A_PAGE), least)
 
     @staticmethod
-    def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LAST_TURN) -> Iterator[Poll]:
+    def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LONGEST_OVERRUN) -> Iterator[Poll]:
         by_id: dict[str, list[Waiter]] = {}
         for waiter in waiters:
             by_id.setdefault(waiter.job_id, []).append(waiter)

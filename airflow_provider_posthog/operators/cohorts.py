@@ -69,7 +69,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param replace: remove everybody from the cohort who is not among the members.
     :param rejects_path: a file (JSON lines) that names each id without a person, and each person that is not in it.
     :param max_rejects: how many ids may have no person.
-    :param poll_interval: seconds (or a timedelta) between two looks.
+    :param poll_interval: seconds (or a timedelta) between two polls.
     :param timeout: seconds (or a timedelta) that PostHog may take to fill it, for each 1,000 ids.
     :param deferrable: wait in the triggerer. The ids are read again afterwards; if there are others by then, all of
         them are put in.
@@ -332,7 +332,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             try_number=Identity.of(context).try_number,
             looked=True,
         )
-        backstop = timedelta(seconds=max(1.0, end - time.time()) + 2 * poll + 60 + jobs.LAST_TURN)
+        backstop = timedelta(seconds=max(1.0, end - time.time()) + 2 * poll + 60 + jobs.LONGEST_OVERRUN)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
 
     @staticmethod

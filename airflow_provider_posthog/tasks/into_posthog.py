@@ -71,7 +71,7 @@ class IntoPostHogOperator(PostHogOperator):
     :param oldest_first: False sends the rows of a migration in the order in which they come, with a warning.
     :param events_per_second: how many are sent at the most; by default 2,000 of a migration, else as many as go.
     :param quiet_period: seconds (or a timedelta) after which PostHog is asked for the first time.
-    :param poll_interval: seconds (or a timedelta) between two looks.
+    :param poll_interval: seconds (or a timedelta) between two polls.
     :param timeout: seconds (or a timedelta), after the quiet period, in which all must be there. What is missing then
         is sent once more, and has as long again.
     :param rejects_path: a file (JSON lines) in any storage that names each row that is not in PostHog: ``row``,

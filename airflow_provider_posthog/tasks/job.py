@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
     LAST_POLL,
-    LAST_TURN,
+    LONGEST_OVERRUN,
     Ended,
     Watch,
 )
@@ -161,7 +161,7 @@ class PostHogJobOperator(JobStartOperator):
             interval=self.poll_interval,
             max_failures=self.max_poll_failures,
             grace=self.failure_grace,
-            last_turn=LAST_TURN,
+            overrun=LONGEST_OVERRUN,
         )
         wait_log, began, seconds = WaitLog(), time.time(), 0.0
         with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:

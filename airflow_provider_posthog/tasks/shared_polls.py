@@ -38,7 +38,7 @@ class SharedWait:
 
     :param kind: the kind of job.
     :param job_id: the job's id.
-    :param interval: the longest wait between two looks, in seconds.
+    :param interval: the longest wait between two polls, in seconds.
     :param settings: where the project is.
     """
 
@@ -164,7 +164,7 @@ def sharing(kind: JobKind, job_id: str, interval: float, settings: ClientSetting
 
     :param kind: the kind of job.
     :param job_id: the job's id.
-    :param interval: the longest wait between two looks, in seconds.
+    :param interval: the longest wait between two polls, in seconds.
     :param settings: where the project is.
     """
     wait = SharedWait(kind, job_id, interval, settings)

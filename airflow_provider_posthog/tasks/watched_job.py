@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 #: What the events of the task's assets say of its result.
 _COUNTS = ("rows", "start", "end")
-#: Seconds between two looks of a worker at what has to end first.
-_LONGEST_TURN = 60.0
+#: Seconds between two polls of a worker for a slot.
+_LONGEST_WAIT = 60.0
 
 
 class WatchedJobOperator(PostHogJobOperator):
@@ -129,7 +129,7 @@ class WatchedJobOperator(PostHogJobOperator):
         self.log.info("%s: waiting", why)
         if self.deferrable:
             self._defer_for_slot(slot, until)
-        wait = min(self.poll_interval, _LONGEST_TURN)
+        wait = min(self.poll_interval, _LONGEST_WAIT)
         while True:
             if time.time() + wait > until:
                 raise self._no_slot(why)

@@ -67,7 +67,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         self.looked = looked
         self.deferred_at = deferred_at
         self._facts: dict[str, Any] = {}
-        self._gives_way = self.last_turn
+        self._gives_way = self.overrun
         name = self.arguments.get("query_id")
         #: Under what name PostHog calculates something for a look, if it does.
         self._calculation = name if isinstance(name, str) and name else None

@@ -57,7 +57,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.superseded = list(superseded)
         self.looked = looked
-        self._waiter = Waiter(job_id, self.poll_interval, last_turn=self.last_turn)
+        self._waiter = Waiter(job_id, self.poll_interval, overrun=self.overrun)
         self._poller: JobPoller | None = None
         self._facts: Mapping[str, Any] = {}
         self._keys_logged = 0

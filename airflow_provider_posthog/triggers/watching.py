@@ -21,7 +21,7 @@ from airflow_provider_posthog.api.jobs import (
     FIRST_WAIT,
     GROWTH,
     LAST_POLL,
-    LAST_TURN,
+    LONGEST_OVERRUN,
     MAX_POLL_FAILURES,
     OUTCOMES,
     Again,
@@ -127,9 +127,9 @@ class PostHogWatchingTrigger(BaseTrigger):
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def last_turn(self) -> float:
+    def overrun(self) -> float:
         """Seconds for which a look at the deadline may be put off, once: none where Airflow itself ends the task."""
-        return LAST_TURN if self.limit == "timeout" else 0.0
+        return LONGEST_OVERRUN if self.limit == "timeout" else 0.0
 
     @abstractmethod
     def subject(self) -> dict[str, Any]:
@@ -260,7 +260,7 @@ class PostHogWatchingTrigger(BaseTrigger):
             growth=self.growth,
             max_failures=self.max_poll_failures,
             grace=self.failure_grace,
-            last_turn=self.last_turn,
+            overrun=self.overrun,
         )
 
     # What the task's log says of it.

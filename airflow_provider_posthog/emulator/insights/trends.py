@@ -152,7 +152,7 @@ def _breakdown(node: Json) -> tuple[str, int]:
     if len(several) > 1 or not isinstance(name, str) or breakdown.get("type", "event") not in (None, "event"):
         raise invalid("The emulator computes one breakdown, by an event property.")
     if "`" in name:
-        raise invalid("A breakdown can not have a backtick in its name.")
+        raise invalid("A breakdown cannot have a backtick in its name.")
     if wanted.get("breakdown_hide_other_aggregation"):
         raise invalid("The emulator does not compute breakdown_hide_other_aggregation of a TrendsQuery.")
     return name, int(wanted.get("breakdown_limit") or BREAKDOWNS)
