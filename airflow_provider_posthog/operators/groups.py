@@ -15,7 +15,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.lists import listed
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -111,8 +111,8 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         from airflow_provider_posthog.api import groups
 
         text = str(self.group_type).strip()
-        for one in self.client.send(groups.types()):
-            index = one.get("group_type_index")
-            if isinstance(index, int) and text in (one.get("group_type"), str(index)):
+        for group_type in self.client.send(groups.types()):
+            index = group_type.get("group_type_index")
+            if isinstance(index, int) and text in (group_type.get("group_type"), str(index)):
                 return index
         raise PostHogSettingsError("group_type", "is none of this project's.", "Write a type's name, or its index.")

@@ -14,11 +14,11 @@ from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSetting
 from airflow_provider_posthog.tasks.arguments import RefreshArguments
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lists import listed, number_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
 from airflow_provider_posthog.tasks.result_file import Output
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_posthog.compat import fail_at_once, first_poke_of
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.patterns import pattern
-from airflow_provider_posthog.tasks.telling import beginning, end_of, seconds_since
+from airflow_provider_posthog.tasks.log_lines import beginning, end_of, seconds_since
 
 #: What Airflow calls: at first, and after a deferral.
 _BOUNDARY = ("execute", "execute_complete")
@@ -65,7 +65,9 @@ def _guided(method: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         if _INSIDE in vars(self):  # called by a subclass, which may still handle the error
             return method(self, *args, **kwargs)
-        context = next((one for one in (*args[:1], kwargs.get("context")) if isinstance(one, Mapping)), {})
+        context = next(
+            (argument for argument in (*args[:1], kwargs.get("context")) if isinstance(argument, Mapping)), {}
+        )
         began = time.monotonic()
         vars(self)[_INSIDE] = True
         vars(self)["_conclusion"] = None

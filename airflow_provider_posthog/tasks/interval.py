@@ -74,7 +74,7 @@ def moment_of(context: Mapping[str, Any]) -> datetime:
     """
     run = context.get("dag_run")
     known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]
-    at = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
+    at = next((moment for moment in known if isinstance(moment, datetime) and moment.tzinfo), None)
     utc = (at or datetime.now(timezone.utc)).astimezone(timezone.utc)
     return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class
 

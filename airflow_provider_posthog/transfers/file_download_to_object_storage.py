@@ -23,8 +23,8 @@ from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, Thing, dataset_of_path
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -382,8 +382,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         ]
         counts = {"rows": manifest["rows"], "bytes": manifest["bytes"], "interval": interval.as_json()}
         tell_outlets(context, self.outlets, {**counts, "files": len(files), "manifest": path})
-        told = counted(len(files), "file"), counted(manifest["rows"], "row"), folder
-        self.concludes("Wrote %s with %s to %s", *told)
+        words = counted(len(files), "file"), counted(manifest["rows"], "row"), folder
+        self.concludes("Wrote %s with %s to %s", *words)
         return {"path": folder, "manifest": path, "files": files, **counts}
 
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as parquet
 import pytest
 from airflow.triggers import base
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
@@ -101,7 +101,7 @@ def place(
     tidy(fresh)
     connect(monkeypatch, fresh, audit_secret=SALT)
     monkeypatch.setenv("POSTHOG_EXAMPLE_FILES", f"file://{tmp_path}")
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
     made = Place(fresh, tmp_path, run_dag)
     made.hurry()
     return made

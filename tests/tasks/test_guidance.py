@@ -23,8 +23,8 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.guidance import GuidedTask
+from airflow_provider_posthog.tasks.log_lines import end_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
-from airflow_provider_posthog.tasks.telling import end_of
 from airflow_provider_posthog.transfers.range_check import PostHogRangeCheckOperator
 from tests.test_arguments import tasks
 

@@ -51,4 +51,4 @@ def create_statements(database: str, team: int = 1) -> list[str]:
     :param team: the project's id, which its rows carry
     """
     tables = [*TABLES.split(";\n"), *session_statements(), *replay_statements()]
-    return [f"CREATE DATABASE {database}", *(each.format(db=database, team=team) for each in tables)]
+    return [f"CREATE DATABASE {database}", *(statement.format(db=database, team=team) for statement in tables)]
