@@ -83,12 +83,23 @@ SLOTS = frozenset({"backfill_slot", "sync_slot", "view_slot"})
 _NAMES = {"backfill": 2, "run": 3, "sync": 2, "view": 1, "cohort": 1, "suite": 3, "recalculation": 2, "fill": 3}
 _NAMES |= {"backfill_slot": 3, "sync_slot": 3, "view_slot": 2, "runs": 1, "syncs": 1, "views": 1}
 
-
-_NAMED = {"backfill": "backfill {1}", "run": "the run of batch export {0}", "runs": "the runs of batch export {0}"}
-_NAMED |= {"place": "room for a backfill of batch export {0}", "sync": "the sync of source {0}"}
-_NAMED |= {"idle": "the syncs of source {0}", "syncs": "the syncs of source {0}", "view": "view {0}"}
-_NAMED |= {"view_idle": "view {0}", "views": "view {0}", "suite": "the checks of {0} {1}", "cohort": "cohort {0}"}
-_NAMED |= {"fill": "cohort {0}", "recalculation": "the results of experiment {0}"}
+#: How a log or an error says what is waited for, by the names in its text.
+_IN_WORDS = {
+    "backfill": "backfill {1}",
+    "backfill_slot": "room for a backfill of batch export {0}",
+    "cohort": "cohort {0}",
+    "fill": "cohort {0}",
+    "recalculation": "the results of experiment {0}",
+    "run": "the run of batch export {0}",
+    "runs": "the runs of batch export {0}",
+    "suite": "the checks of {0} {1}",
+    "sync": "the sync of source {0}",
+    "sync_slot": "the syncs of source {0}",
+    "syncs": "the syncs of source {0}",
+    "view": "view {0}",
+    "view_slot": "view {0}",
+    "views": "view {0}",
+}
 
 
 def named(text: str) -> str:
@@ -97,9 +108,9 @@ def named(text: str) -> str:
     :param text: as ``str()`` of a :class:`Watched` wrote it; another text is returned as it is.
     """
     what, *names = text.split("/")
-    if what not in _NAMED or len(names) <= _NAMES[what]:
+    if what not in _IN_WORDS or len(names) <= _NAMES[what]:
         return text
-    return _NAMED[what].format(*names)
+    return _IN_WORDS[what].format(*names)
 
 
 def backfill_text(export_id: str, backfill_id: str, since: float) -> str:
