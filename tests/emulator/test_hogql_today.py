@@ -124,7 +124,20 @@ def old(warehouse: Warehouse) -> Iterator[Warehouse]:
         ("SELECT sortableSemVer('v1.20.3-beta'), sortableSemVer('1.9.0') < sortableSemVer('1.10.0')",
          "SELECT [1, 20, 3], 1"),
         ("SELECT uniqMerge(u) FROM (SELECT uniqState(number) AS u FROM numbers(9))", "SELECT 9"),
-        ("SELECT lag(number) OVER (ORDER BY number) FROM numbers(2)", "SELECT 0 FROM numbers(2)"),
+        (
+            "SELECT number AS n, lag(n) OVER (ORDER BY n), lead(n, 1, 9) OVER (ORDER BY n), lag(n, 1) OVER w "
+            "FROM numbers(3) WINDOW w AS (ORDER BY n DESC)",
+            "SELECT t.1, t.2, t.3, t.4 FROM (SELECT arrayJoin([(0, NULL, 1, 1), (1, 0, 2, 2), (2, 1, 9, NULL)]) AS t)",
+        ),
+        (
+            "SELECT number % 2 AS g, sum(count()) OVER (), avg(sum(number)) OVER (ORDER BY g ROWS 6 PRECEDING) "
+            "FROM numbers(4) GROUP BY g",
+            "SELECT t.1, t.2, t.3 FROM (SELECT arrayJoin([(0, 4, 2), (1, 4, 3)]) AS t)",
+        ),
+        (
+            "SELECT percent_rank() OVER (ORDER BY number), cume_dist() OVER (ORDER BY number) FROM numbers(2)",
+            "SELECT t.1, t.2 FROM (SELECT arrayJoin([(0, 0.5), (1, 1)]) AS t)",
+        ),
         (
             "SELECT count() FROM events WHERE person_id IN COHORT 7",
             "SELECT count() FROM {db}.events WHERE person_id IN (SELECT id FROM {db}.persons WHERE is_identified = 1)",

@@ -82,9 +82,10 @@ class CallParser(Words, ABC):
             self.expect("filter", "(", "where")
             call.filter = self.expression()
             self.expect(")")
-        if self.accept("over"):
-            # PostHog's parser forgets the filter of a window's function
-            call.filter = None
+        # the grammar knows no DISTINCT of a window's function that has no parameters, and no order
+        if not call.order_by and (call.params is not None or not call.distinct) and self.accept("over"):
+            # PostHog's parser forgets the filter of a window's function, and the DISTINCT
+            call.filter, call.distinct = None, False
             return WindowCall(call, self._over())
         if name in _COMPARE_FUNCTIONS and len(call.args) == 2 and call.params is None:
             return Compare(name, call.args[0], call.args[1])
