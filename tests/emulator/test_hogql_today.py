@@ -246,6 +246,46 @@ def test_what_the_app_draws_of_events(warehouse: Warehouse) -> None:
     assert report[:3] == ["__hx_tag", "ExplainCSPReport", "properties"]
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("SELECT poe.properties.plan, poe.id", "SELECT person.properties.plan, person.id"),
+        ("SELECT goe_0.properties.name, goe_0.key", "SELECT group_0.properties.name, group_0.key"),
+        ("SELECT e.poe.properties.plan FROM posthog.events AS e", "SELECT person.properties.plan"),
+        ("SELECT count() FROM posthog.sessions WHERE session_id != ''", "SELECT uniq($session_id)"),
+        ("SELECT count(), sum(is_deleted), max(version) FROM raw_persons", "SELECT count(), 0, 0 FROM persons"),
+        ("SELECT uniq(distinct_id) FROM raw_person_distinct_ids", "SELECT count() FROM person_distinct_ids"),
+        ("SELECT max(properties.name), count() FROM raw_groups", "SELECT max(properties.name), count() FROM groups"),
+        ("SELECT sum(sign), min(cohort_id), uniq(person.id) FROM raw_cohort_people",
+         "SELECT count(), 7, count() FROM persons WHERE is_identified = 1"),
+        ("SELECT count() FROM person_distinct_id_overrides", "SELECT 0 FROM numbers(1)"),
+        ("SELECT any($virt_initial_channel_type), count() FROM persons", "SELECT 'Referral', count() FROM persons"),
+        ("SELECT uniq(person.$virt_initial_channel_type)", "SELECT 1 FROM numbers(1)"),
+        ("SELECT $virt_initial_referring_domain_type FROM raw_persons LIMIT 1", "SELECT NULL FROM numbers(1)"),
+    ],
+)  # fmt: skip
+def test_posthogs_own_tables_have_their_other_names(warehouse: Warehouse, written: str, meant: str) -> None:
+    one, other = (text if " FROM " in text else f"{text} FROM events" for text in (written, meant))
+    assert warehouse.query(one).rows == warehouse.query(other).rows
+
+
+def test_a_star_of_persons_has_no_sources(warehouse: Warehouse) -> None:
+    columns = "id", "created_at", "properties", "is_identified"
+    assert warehouse.query("SELECT * FROM persons LIMIT 1").columns == [*columns]
+    assert warehouse.query("SELECT * FROM raw_persons LIMIT 1").columns == [*columns, "is_deleted", "version"]
+
+
+def test_a_column_that_becomes_several_names_their_types(warehouse: Warehouse) -> None:
+    result = warehouse.query("SELECT untuple(tuple(1, 'a')), 3 AS c")
+    assert result.rows == [[1, "a", 3]]
+    assert [kind for _, kind in result.types] == ["UInt8", "String", "UInt8"]
+
+
+def test_older_servers_have_no_second_place_for_tables(old: Warehouse) -> None:
+    with pytest.raises(HogQLError, match=r'Unknown table "posthog"'):
+        old.query("SELECT event FROM posthog.events")
+
+
 # -- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -271,6 +311,12 @@ def test_what_the_app_draws_of_events(warehouse: Warehouse) -> None:
         ("SELECT match('a1', '\\d')", "no viable alternative at input 'SELECT match('a1', ''"),
         ("SELECT a & b", "Unexpected character '&' (U+0026)"),
         ("SELECT 1 LIMIT (1 + 1)%", "LIMIT percent with expressions is not supported in clickhouse dialect"),
+        ("SELECT * FROM posthog.nope", 'Unknown table "posthog.nope".'),
+        ("SELECT * FROM generate_series(1, 3)", "generate_series() is not supported in ClickHouse dialect"),
+        (
+            "SELECT max(sum(count()) OVER ()) FROM events",
+            "Aggregation 'count' cannot be nested inside another aggregation 'max'.",
+        ),
         ("SELECT * FROM system.nope", 'Unknown table "system.nope".'),
     ],
 )
