@@ -13,6 +13,7 @@ from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehou
 from airflow_provider_posthog.emulator.hogql.catalog import Cohort
 from airflow_provider_posthog.emulator.hogql.functions import functions
 from airflow_provider_posthog.emulator.hogql.placeholders import Dates
+from airflow_provider_posthog.emulator.hogql.surveys import SURVEYS
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.emulator.client import Client, hogql
 from tests.support.every import failures
@@ -78,6 +79,7 @@ def old(warehouse: Warehouse) -> Iterator[Warehouse]:
         ("SELECT f'{event}-{1 + 1}' FROM events LIMIT 1", "SELECT concat(event, '-2') FROM {db}.events LIMIT 1"),
         ("SELECT '12'::int + CAST('3' AS Int), 5::string", "SELECT 15, '5'"),
         ("SELECT [1, 2, 3][2:3], [1, 2, 3][:2], [1, 2, 3][2:]", "SELECT [2, 3], [1, 2], [2, 3]"),
+        ("SELECT NULL <=> NULL, NULL <=> 1, 2 <=> 2", "SELECT 1, 0, 1"),
         ("SELECT NULL IS DISTINCT FROM 1, NULL IS NOT DISTINCT FROM NULL", "SELECT 1, 1"),
         ("SELECT EXISTS (SELECT 1), NOT EXISTS (SELECT 1 FROM numbers(3) WHERE number > 5)", "SELECT 1, 1"),
         (
@@ -246,6 +248,34 @@ def test_what_the_app_draws_of_events(warehouse: Warehouse) -> None:
     assert report[:3] == ["__hx_tag", "ExplainCSPReport", "properties"]
 
 
+def test_answers_to_surveys(warehouse: Warehouse) -> None:
+    def sent(uuid: int, second: int, **properties: object) -> dict[str, object]:
+        at = f"2026-11-06T10:00:{second:02}Z"
+        who = {"distinct_id": "ada", "person_id": "00000000-0000-4000-8000-000000000001"}
+        given = {"$survey_id": "s", **properties}
+        event = {"uuid": f"00000000-0000-4000-8000-{uuid:012}", "event": "survey sent", **who}
+        return {**event, "timestamp": at, "created_at": at, "properties": given}
+
+    asked = {"$survey_questions": [{"id": "q-0"}, {"id": "q-1"}]}
+    warehouse.insert_events(
+        [
+            sent(1, 1, **{"$survey_response": "one", "$survey_response_1": ["a", "b"]}),
+            sent(2, 2, **asked, **{"$survey_response_q-0": "two", "$survey_submission_id": "x"}),
+            sent(3, 3, **asked, **{"$survey_response_q-0": "three", "$survey_submission_id": "x"}),
+        ]
+    )
+    answers = "getSurveyResponse(0), getSurveyResponse(0, 'q-0'), getSurveyResponse(1, 'nope', true)"
+    rows = "FROM events WHERE uniqueSurveySubmissionsFilter('s'{}) ORDER BY timestamp"
+    try:
+        found = warehouse.query(f"SELECT {answers} {rows.format('')}").rows
+        assert found == [["one", "one", ['"a"', '"b"']], ["three", "three", []]]
+        early = rows.format(", '2026-11-06 10:00:01', '2026-11-06 10:00:02'")
+        assert warehouse.query(f"SELECT getSurveyResponse({{n}}) {early}", {"n": 0}).rows == [["one"], ["two"]]
+        assert warehouse.query("SELECT 1 FROM events WHERE uniqueSurveySubmissionsFilter('other')").rows == []
+    finally:
+        warehouse.restore_events()
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
@@ -311,6 +341,16 @@ def test_older_servers_have_no_second_place_for_tables(old: Warehouse) -> None:
         ("SELECT match('a1', '\\d')", "no viable alternative at input 'SELECT match('a1', ''"),
         ("SELECT a & b", "Unexpected character '&' (U+0026)"),
         ("SELECT 1 LIMIT (1 + 1)%", "LIMIT percent with expressions is not supported in clickhouse dialect"),
+        ("SELECT properties.items[0] FROM events", "SQL indexes start from one, not from zero. E.g: array[1]"),
+        ("SELECT properties.items.0.name FROM events", "SQL indexes start from one, not from zero. E.g: array.1"),
+        ("SELECT [1, 2][0]", "SQL indexes start from one, not from zero. E.g: array[1]"),
+        ("SELECT getSurveyResponse(event) FROM events", "getSurveyResponse first argument must be a constant"),
+        ("SELECT getSurveyResponse('x') FROM events", "getSurveyResponse first argument must be a valid integer"),
+        ("SELECT getSurveyResponse()", "Function 'getSurveyResponse' expects at least 1 argument, found 0"),
+        (
+            "SELECT 1 FROM events WHERE uniqueSurveySubmissionsFilter('s', event)",
+            "uniqueSurveySubmissionsFilter second argument must be a constant",
+        ),
         ("SELECT * FROM posthog.nope", 'Unknown table "posthog.nope".'),
         ("SELECT * FROM generate_series(1, 3)", "generate_series() is not supported in ClickHouse dialect"),
         (
@@ -378,7 +418,7 @@ def _is_clickhouses(warehouse: Warehouse, name: str) -> None:
 
 
 def test_functions_of_today_are_clickhouses(warehouse: Warehouse) -> None:
-    ours = ("matchesAction", "recording_button", "explain_csp_report")
+    ours = ("matchesAction", "recording_button", "explain_csp_report", *SURVEYS)
     newer = set(functions(newer=True)) - set(functions(newer=False)) - set(ours)
     names = [name for name in sorted(newer) if not name.startswith(_ABSENT)]
     assert len(names) > 400

@@ -23,6 +23,7 @@ from airflow_provider_posthog.emulator.hogql.ast import (
 from airflow_provider_posthog.emulator.hogql.catalog import Catalog
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.functions import find
+from airflow_provider_posthog.emulator.hogql.surveys import SURVEYS
 from airflow_provider_posthog.emulator.hogql.values import constant_of
 
 # functions that the app draws, as the tags that they stand for
@@ -109,9 +110,8 @@ class Filler:
             return self._value(part.expr)
         if isinstance(part, Compare):
             return self._compare(part)
-        if isinstance(part, Call) and part.name == "matchesAction":
-            find(part.name, newer=True).check(len(part.args))
-            return self.catalog.matches_action(part, self.selects[-1].source if self.selects else [])
+        if isinstance(part, Call) and (part.name in SURVEYS or part.name == "matchesAction"):
+            return self._meant(part)
         if isinstance(part, (Dict, Tag)) or (isinstance(part, Call) and part.name in _DRAWN):
             return self._part(_in_words(part))
         if isinstance(part, Select):
@@ -121,6 +121,14 @@ class Filler:
         elif is_dataclass(part) and not isinstance(part, type):
             self._fields(part)
         return part
+
+    def _meant(self, call: Call) -> Node:
+        """Write a function of PostHog's own as what it stands for."""
+        find(call.name, newer=True).check(len(call.args))
+        if call.name == "matchesAction":
+            return self.catalog.matches_action(call, self.selects[-1].source if self.selects else [])
+        self._fields(call)
+        return SURVEYS[call.name](call.args)
 
     def _fields(self, part: object) -> None:
         for each in fields(part):  # type: ignore[arg-type]

@@ -254,6 +254,10 @@ class Resolver:
         self._visit(node.value)
         self._visit(node.index)
         value, key = node.value, node.index
+        if isinstance(key, Constant) and key.value == 0:
+            raise HogQLError(
+                f"SQL indexes start from one, not from zero. E.g: array{'.1' if node.op == 'tuple' else '[1]'}"
+            )
         while isinstance(value, Index) and value.op == "member":
             value = value.value
         ref = value.ref if isinstance(value, Field) else None
