@@ -26,6 +26,7 @@ projects:
       - {event: joined, distinct_id: ada, timestamp: 2026-11-20T10:00:00Z, properties: {plan: pro}}
     cohorts:
       - {name: Beta, is_static: true, distinct_ids: [ada]}
+      - {name: Of contacts, query: "SELECT id FROM persons WHERE properties.email IN (SELECT email FROM crm.contacts)"}
     actions:
       - {name: Signed up, steps: [{event: joined}]}
     tables:
@@ -62,7 +63,7 @@ def test_a_scenario_fills_the_emulator_and_fills_it_again_after_a_reset(tmp_path
             ]
             joined = (
                 "SELECT count() FROM events e JOIN owned o ON o.email = e.person.properties.email "
-                "WHERE matchesAction('Signed up') AND person_id IN COHORT 'Beta'"
+                "WHERE matchesAction('Signed up') AND person_id IN COHORT 'Beta' AND person_id IN COHORT 'Of contacts'"
             )
             assert api.query(joined).json()["results"] == [[1]]
             assert api.query("SELECT status FROM system.source_sync_jobs").json()["results"] == [["Failed"]]
@@ -94,6 +95,10 @@ def test_a_scenario_fills_the_emulator_and_fills_it_again_after_a_reset(tmp_path
             "projects:\n  - events: []\nevents: []",
             "line 3: `events`: there is no such key. There are: projects, faults.",
         ),
+        ("events: []\ntables: []\nevents:\n  - {event: x}", "line 3: `events`: stands here twice."),
+        ("rows:\n  - table: logs\n    rows: []\n    table: x", "line 4: `rows[0].table`: stands here twice."),
+        ("data: {days: 0}", "line 1: `data.days`: takes a whole number, 1 or more, not 0."),
+        ("keys: [!!binary aGVsbG8=]", "line 1: `keys[0]`: takes a mapping, not"),
         ("projects:\n  - x: 1", "line 2: `projects[0].x`: there is no such key."),
         ("events: [", "line 1: is not YAML"),
         ("- 3", "line 1: a scenario is a mapping"),

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 
 from airflow_provider_posthog.emulator.clock import iso
+from airflow_provider_posthog.emulator.control.objects import check
 from airflow_provider_posthog.emulator.data.warehouse import Warehouse
 from airflow_provider_posthog.emulator.http.auth import SECRET_SCOPES
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
@@ -39,6 +40,10 @@ def _typed(body: Json, name: str, default: object, check: Callable[[object], boo
     if value is not default and not check(value):
         raise _wrong(f"{name!r} takes {takes}, not {value!r}.")
     return value
+
+
+def _counted(least: int, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _whole(value: object) -> bool:
@@ -105,8 +110,8 @@ async def projects(request: Request) -> Answer:
         first = None if start is None else datetime.strptime(str(start), "%Y-%m-%d").replace(tzinfo=timezone.utc)
         zone = str(body.get("timezone", "UTC"))
         events, seed, days = (
-            int(body.get(name, default))
-            for name, default in (("events", 0), ("seed", state.seed + number), ("days", 30))
+            int(str(_typed(body, name, default, partial(_counted, least), f"a whole number, {least} or more")))
+            for name, default, least in (("events", 0, 0), ("seed", state.seed + number, 0), ("days", 30, 1))
         )
         make = partial(Warehouse, events=events, seed=seed, days=days, start=first, timezone=zone, team=number)
         warehouse = await asyncio.to_thread(make)
@@ -236,6 +241,7 @@ async def events(request: Request) -> Answer:
     needed = {"uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties"}
     if not isinstance(wanted, list) or not all(isinstance(each, dict) and set(each) == needed for each in wanted):
         raise _wrong(f"'events' takes a list of objects with exactly {', '.join(sorted(needed))}.")
+    check("events", wanted, needed)
     try:
         request.state.warehouse.insert_events(wanted)
     except (ValueError, TypeError, RuntimeError) as error:
