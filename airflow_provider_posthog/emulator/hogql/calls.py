@@ -76,12 +76,14 @@ class CallParser(Words, ABC):
             self.expect(")")
         elif self.at("("):
             call = self._arguments(Call(name, [], params=call.args))
-        if self.newer and self.at("ignore", "nulls"):
-            self.expect("ignore", "nulls")
         if self.newer and self.at("filter", "("):
             self.expect("filter", "(", "where")
             call.filter = self.expression()
             self.expect(")")
+        if self.newer and self.at("ignore", "nulls"):
+            # no window may follow
+            self.expect("ignore", "nulls")
+            return call
         # the grammar knows no DISTINCT of a window's function that has no parameters, and no order
         if not call.order_by and (call.params is not None or not call.distinct) and self.accept("over"):
             # PostHog's parser forgets the filter of a window's function, and the DISTINCT
