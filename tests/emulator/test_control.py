@@ -196,6 +196,17 @@ def test_what_cannot_be_is_refused_by_its_name(posthog: EmulatorProcess) -> None
     assert failures(range(len(REFUSED)), is_refused) == {}
 
 
+def test_a_project_is_named_until_the_next_reset(api: Client, posthog: EmulatorProcess) -> None:
+    before = api.get("").json()["name"]
+    posthog.control("POST", "projects", {"id": 1, "name": "Shop"})
+    assert api.get("").json()["name"] == "Shop" != before
+    posthog.reset()
+    assert api.get("").json()["name"] == before
+    for body in ({"id": 2, "name": "Shop"}, {"id": 1}, {"id": 1, "name": 3}, {"id": 1, "name": "Shop", "days": 3}):
+        with pytest.raises(EmulatorError, match="400"):
+            posthog.control("POST", "projects", body)
+
+
 def test_refused_rows_are_not_there_and_the_others_stay(api: Client, posthog: EmulatorProcess) -> None:
     posthog.add_rows("logs", [{"body": "kept", "timestamp": AT}])
     with pytest.raises(EmulatorError):

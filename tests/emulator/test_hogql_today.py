@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehouse
 from airflow_provider_posthog.emulator.hogql.catalog import Cohort
 from airflow_provider_posthog.emulator.hogql.functions import functions
-from airflow_provider_posthog.emulator.hogql.placeholders import Dates
+from airflow_provider_posthog.emulator.hogql.placeholders import _DRAWN, Dates
 from airflow_provider_posthog.emulator.hogql.surveys import SURVEYS
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.emulator.client import Client, hogql
@@ -240,8 +240,10 @@ def test_what_the_app_draws_is_a_tuple(warehouse: Warehouse) -> None:
 
 
 def test_what_the_app_draws_of_events(warehouse: Warehouse) -> None:
-    drawn = "recording_button($session_id), explain_csp_report(event)"
+    drawn = "recordingButton($session_id), explainCSPReport(event)"
     ((button, report),) = warehouse.query(f"SELECT {drawn} FROM events WHERE $session_id != '' LIMIT 1").rows
+    old = "recording_button($session_id), explain_csp_report(event)"
+    assert warehouse.query(f"SELECT {old} FROM events WHERE $session_id != '' LIMIT 1").rows == [[button, report]]
     assert isinstance(button, list)
     assert (button[:3], button[4:]) == (["__hx_tag", "RecordingButton", "sessionId"], ["recordingStatus", None])
     assert isinstance(report, list)
@@ -418,7 +420,7 @@ def _is_clickhouses(warehouse: Warehouse, name: str) -> None:
 
 
 def test_functions_of_today_are_clickhouses(warehouse: Warehouse) -> None:
-    ours = ("matchesAction", "recording_button", "explain_csp_report", *SURVEYS)
+    ours = ("matchesAction", *_DRAWN, *SURVEYS)
     newer = set(functions(newer=True)) - set(functions(newer=False)) - set(ours)
     names = [name for name in sorted(newer) if not name.startswith(_ABSENT)]
     assert len(names) > 400

@@ -13,7 +13,8 @@ from tests.emulator.client import Client
 
 SHOP = """
 projects:
-  - timezone: Europe/Berlin
+  - name: First
+    timezone: Europe/Berlin
     data: {events: 40, seed: 3, start: 2026-11-01, days: 2}
     settings:
       export_seconds: 0
@@ -74,6 +75,7 @@ def test_a_scenario_fills_the_emulator_and_fills_it_again_after_a_reset(tmp_path
                 "/api/projects/3/query/", {"query": {"kind": "HogQLQuery", "query": "SELECT 1 FROM events"}}
             )
             assert second.json()["results"] == [[1]]
+            assert api.get("").json()["name"] == "First"
             api.query("SELECT 1")
             posthog.capture([{"event": "more", "distinct_id": "ada"}])
             posthog.settings(export_seconds=9, timezone="UTC")

@@ -100,9 +100,12 @@ async def projects(request: Request) -> Answer:
     """Make a further project, which lives until the next reset.
 
     :param request: ``events`` (how many; none by default), ``seed``, ``start`` (``YYYY-MM-DD``), ``days``, ``timezone``
-        and ``name`` in its body.
+        and ``name`` in its body; ``id`` and ``name`` alone name one that is there.
     """
-    body = _only(request.json(), "events", "seed", "start", "days", "timezone", "name")
+    body = _only(request.json(), "events", "seed", "start", "days", "timezone", "name", "id")
+    name = _typed(body, "name", "", lambda value: isinstance(value, str) and bool(value), "a text")
+    if "id" in body:
+        return _named(request, body)
     state = request.state.server
     number = max((FOREIGN_PROJECT, *state.others)) + 1
     try:
@@ -117,8 +120,17 @@ async def projects(request: Request) -> Answer:
         warehouse = await asyncio.to_thread(make)
     except (ValueError, TypeError) as error:
         raise _wrong(str(error)) from None
-    made = state.add_project(warehouse, str(body.get("name", "")), {"timezone": zone})
+    made = state.add_project(warehouse, str(name), {"timezone": zone})
     return json_answer({"id": made.project.id, "api_token": made.project.token, "name": made.project.name}, 201)
+
+
+def _named(request: Request, body: Json) -> Answer:
+    """Name a project until the next reset."""
+    project = request.state.project
+    if set(body) != {"id", "name"} or body["id"] != project.id:
+        raise _wrong(f"Send 'id', which is {project.id} here, and 'name' alone.")
+    project.name = str(body["name"])
+    return json_answer({"id": project.id, "api_token": project.token, "name": project.name})
 
 
 async def revoke_key(request: Request) -> Answer:

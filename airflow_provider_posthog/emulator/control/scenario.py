@@ -79,8 +79,8 @@ class Scenario:
                 options: dict[str, Any] = {name: project[name] for name in ("name", "timezone") if name in project}
                 answer = await self._order(send, "projects", {**options, **(project.get("data") or {})}, prefix[:-1])
                 about = f"?project={answer['id']}"
-            elif "timezone" in project:
-                await self._order(send, "settings", {"timezone": project["timezone"]}, f"{prefix}timezone")
+            else:
+                await self._first(send, prefix, project)
             for name, path, body in _orders(_STEPS, prefix, project):
                 await self._order(send, path + about, body, name)
             for name, path, body in _orders({"keys": _SERVER["keys"]}, prefix, project):
@@ -89,6 +89,13 @@ class Scenario:
         for name, path, body in _orders({"faults": _SERVER["faults"]}, "", self.content):
             await self._order(send, path, body, name)
         return made
+
+    async def _first(self, send: Send, prefix: str, project: Mapping[str, Any]) -> None:
+        """Give the project that is there already its name and its time zone."""
+        if "timezone" in project:
+            await self._order(send, "settings", {"timezone": project["timezone"]}, f"{prefix}timezone")
+        if "name" in project:
+            await self._order(send, "projects", {"id": 1, "name": project["name"]}, f"{prefix}name")
 
     async def _order(self, send: Send, path: str, body: Mapping[str, Any], name: str) -> dict[str, Any]:
         status, answer = await send(f"{PREFIX}/{path}", body)

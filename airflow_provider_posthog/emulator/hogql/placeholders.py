@@ -29,10 +29,16 @@ from airflow_provider_posthog.emulator.hogql.values import constant_of
 # functions that the app draws, as the tags that they stand for
 _DRAWN: dict[str, Callable[[Node], Tag]] = {
     "sparkline": lambda data: Tag("Sparkline", {"data": data}),
-    "recording_button": lambda session: Tag(
-        "RecordingButton", {"sessionId": session, "recordingStatus": Field(["properties", "$recording_status"])}
+    **dict.fromkeys(
+        ("recording_button", "recordingButton"),
+        lambda session: Tag(
+            "RecordingButton", {"sessionId": session, "recordingStatus": Field(["properties", "$recording_status"])}
+        ),
     ),
-    "explain_csp_report": lambda properties: Tag("ExplainCSPReport", {"properties": properties}),
+    **dict.fromkeys(
+        ("explain_csp_report", "explainCSPReport"),
+        lambda properties: Tag("ExplainCSPReport", {"properties": properties}),
+    ),
 }
 # the column that the dates of {filters} are about, by the table
 _TIMES = {"events": "timestamp", "logs": "timestamp", "groups": "created_at", "sessions": "$start_timestamp"}
