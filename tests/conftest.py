@@ -101,6 +101,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
 
 
+gc.disable()  # until all tests are there: it would go through them again and again, a third of the collection
+
+
 def _rest() -> None:
     """Let the garbage collector pass over what is there: all tests and Airflow took it a tenth of the run's CPU."""
     gc.collect()
@@ -110,6 +113,7 @@ def _rest() -> None:
 def pytest_collection_finish() -> None:
     """All tests are there."""
     _rest()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

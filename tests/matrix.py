@@ -39,17 +39,19 @@ ESSENTIALS = (
     "tests/test_provider_info.py",
 )
 #: The life cycle of every task beside it.
-LIFE_CYCLE = (*ESSENTIALS, "tests/operators", "tests/sensors", "tests/task_groups")
+LIFE_CYCLE = (*ESSENTIALS, "tests/operators", "tests/sensors", "tests/task_groups", "tests/tasks")
 #: All that is ours; what only tests the emulator, the benchmarks and their harness is the same everywhere.
 WHOLE = (
     *LIFE_CYCLE,
     "tests/api",
     "tests/audit",
     "tests/capture",
+    "tests/download",
     "tests/erasure",
     "tests/extract",
     "tests/load",
     "tests/results",
+    "tests/storage",
     "tests/transfers",
 )
 

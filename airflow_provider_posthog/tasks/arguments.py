@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict
-
-from typing_extensions import Required
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from typing import TypedDict
+
+    from typing_extensions import Required
 
     from airflow_provider_posthog.capture.events import Properties
     from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.results.files import ResultFormat
     from airflow_provider_posthog.tasks.refresh_results import OnTruncation
+else:
+
+    class TypedDict:
+        """Stands for that of ``typing``, whose classes take time to make. Only editors and type checkers read them."""
+
+        def __init_subclass__(cls, *, total: bool = True) -> None:
+            """Take what that of ``typing`` takes."""
+
+
+class PartOfArguments(TypedDict, total=False):
+    """What a part of a task takes: the base of all that say so elsewhere."""
 
 
 class TaskArguments(TypedDict, total=False):

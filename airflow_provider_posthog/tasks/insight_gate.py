@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import insight_conditions, insight_lookup, refresh
 from airflow_provider_posthog.api.freshness import Earlier
@@ -16,6 +16,7 @@ from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.arguments import PartOfArguments
 from airflow_provider_posthog.tasks.identity import Identity
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _REFRESHES = ("force_cache", "blocking", "force_blocking")
 _MEASURES = (*FUNNEL_MEASURES, *RETENTION_MEASURES)
 
 
-class NumberArguments(TypedDict, total=False):
+class NumberArguments(PartOfArguments, total=False):
     """Which number of an insight, and how new it has to be, for an editor and a type checker."""
 
     series: Series

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.arguments import PartOfArguments
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.extract.suppressor import Suppressor
 
 
-class SuppressingArguments(TypedDict, total=False):
+class SuppressingArguments(PartOfArguments, total=False):
     """The arguments of :class:`SuppressingMixin`, for an editor and a type checker."""
 
     suppress_path: str | ObjectStoragePath | None

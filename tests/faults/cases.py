@@ -157,7 +157,7 @@ class Weather:
             clock.at(clock.jumped + HOUR, self.posthog.clear_faults)
         clock.skew(fault.skew)
         if "delay" in fault.wish:  # which is real: what comes late comes while the task looks for it
-            clock.moment = 0.25
+            clock.late = 4.0
 
     def _tries(self, runner: Runner, fault: Fault, clock: JumpingClock) -> list[Try]:
         tries: list[Try] = []

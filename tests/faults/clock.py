@@ -14,6 +14,8 @@ import pytest
 # They take the clock when they are imported, and would keep that of one test for all others.
 for _name in ("capture.sender", "download.http", "extract.progress"):
     importlib.import_module(f"airflow_provider_posthog.{_name}")
+#: Seconds that a jump really takes, and that it may take while something is late.
+_MOMENT, _LONG_MOMENT = 0.001, 0.25
 #: What waits in naps, so that a kill need not wait for it.
 _NAPPING = ("extract.query_client", "tasks.into_posthog", "transfers.posthog_to_sql")
 _time, _monotonic, _sleep = time.time, time.monotonic, time.sleep
@@ -32,8 +34,8 @@ class JumpingClock:
 
     def __init__(self, tell: Callable[[float], object]) -> None:
         self.jumped = 0.0
-        #: Seconds that a jump takes at the most: more, where a request of before has to arrive meanwhile.
-        self.moment = 0.001
+        #: Seconds that the next jumps really take together, where a request of before has to arrive meanwhile.
+        self.late = 0.0
         self._wrong = 0.0
         self._tell = tell
         self._told = 0.0
@@ -43,6 +45,7 @@ class JumpingClock:
         monkeypatch.setattr(time, "time", lambda: _time() + self.jumped + self._wrong)
         monkeypatch.setattr(time, "monotonic", lambda: _monotonic() + JumpingClock.ever)
         monkeypatch.setattr(time, "sleep", self.jump)
+        monkeypatch.setattr(asyncio, "new_event_loop", lambda: _Loop(self))  # of the tasks that share their polls
         for module in _NAPPING:  # a nap of a quarter of a second takes a jump, and an hour has many
             monkeypatch.setattr(f"airflow_provider_posthog.{module}._NAP", 10.0)
 
@@ -50,7 +53,9 @@ class JumpingClock:
         """Let time pass, and the processor do something else for a moment."""
         self.jumped += max(0.0, seconds)
         JumpingClock.ever += max(0.0, seconds)
-        _sleep(min(max(seconds, 0.001), self.moment))
+        moment = min(max(seconds, _MOMENT), _LONG_MOMENT if self.late > 0 else _MOMENT)
+        self.late -= moment
+        _sleep(moment)
         if self.jumped - self._told >= _TELL:
             step, self._told = self.jumped - self._told, self.jumped
             self._tell(step)

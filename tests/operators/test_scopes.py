@@ -122,10 +122,11 @@ class Place:
         return number
 
     def run(self) -> dict[str, Any]:
-        """A run of a batch export that has failed."""
+        """A run of a batch export that has failed; no further one comes, though a clock may jump over midnight."""
         self.posthog.settings(batch_outcome="Failed")
         export = self.api.get("batch_exports/").json()["results"][0]
         self.posthog.settings(batch_outcome="Completed")
+        assert self.api.post(f"batch_exports/{export['id']}/pause/", {}).status_code == 200
         return {"batch_export": export["id"], "run_id": export["latest_runs"][0]["id"]}
 
 
