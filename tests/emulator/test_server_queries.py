@@ -201,7 +201,7 @@ def test_a_query_of_another_shape_is_refused_before_it_runs(api: Client, refresh
         ({"query": None}, "query.HogQLQuery.query\n  Field required"),
         ({"query": 5}, "query.HogQLQuery.query\n  Input should be a valid string"),
         ({"values": [1]}, "query.HogQLQuery.values\n  Input should be a valid dictionary"),
-        ({"filters": 5}, "query.HogQLQuery.filters\n"),
+        ({"filters": ["a"]}, "query.HogQLQuery.filters\n"),
         ({"filters": {"dateRange": "-7d"}}, "query.HogQLQuery.filters.dateRange\n"),
     ]
     for changes, says in wrong:
