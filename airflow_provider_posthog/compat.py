@@ -300,11 +300,11 @@ def first_poke_of(context: Mapping[str, Any]) -> datetime | None:
         return None
     with suppress(Exception):  # a line of the log is worth no failure
         if hasattr(ti, "get_first_reschedule_date"):
-            found = ti.get_first_reschedule_date(context)
+            start = ti.get_first_reschedule_date(context)
         else:  # 2.11 asks its database, as its own sensors do
             sensors = importlib.import_module("airflow.sensors.base")
-            found = sensors._orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
-        return found if isinstance(found, datetime) else None
+            start = sensors._orig_start_date(ti.dag_id, ti.task_id, ti.run_id, ti.map_index, ti.try_number)
+        return start if isinstance(start, datetime) else None
     return None
 
 

@@ -19,9 +19,9 @@ class _Lazy:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of a pattern
         if name.startswith("_"):  # what copy and pickle ask of an object that is not made yet
             raise AttributeError(name)
-        found = getattr(re.compile(self._text, self._flags), name)
-        setattr(self, name, found)  # from now on it costs what an attribute costs
-        return found
+        attribute = getattr(re.compile(self._text, self._flags), name)
+        setattr(self, name, attribute)  # from now on it costs what an attribute costs
+        return attribute
 
 
 def pattern(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:

@@ -131,7 +131,7 @@ async def _of_all(job: str, interval: float, *, warm_up: bool = False) -> None:
 
 async def _of_each(job: str, interval: float, *, warm_up: bool = False) -> None:
     from airflow_provider_posthog.api.jobs import KINDS
-    from airflow_provider_posthog.api.poller import look_at
+    from airflow_provider_posthog.api.poller import poll_job
     from airflow_provider_posthog.api.retry import LAST
     from airflow_provider_posthog.api.steps import run_async
     from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
@@ -139,10 +139,10 @@ async def _of_each(job: str, interval: float, *, warm_up: bool = False) -> None:
 
     class Trigger(PostHogJobTrigger):
         watch = PostHogWatchingTrigger.watch
-        next_look = PostHogWatchingTrigger.next_look
+        next_poll = PostHogWatchingTrigger.next_poll
 
         async def look(self, client: Any) -> Any:  # noqa: ANN401
-            return (await run_async(look_at(KINDS[self.kind], self.job_id, LAST), client)).verdict
+            return (await run_async(poll_job(KINDS[self.kind], self.job_id, LAST), client)).verdict
 
     await _end_of(Trigger, job, interval, warm_up=warm_up)
 

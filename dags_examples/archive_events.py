@@ -1,4 +1,4 @@
-"""Months of events into object storage before PostHog hides them, those that expire first at first, each counted.
+"""Write months of events into object storage before PostHog hides them: first those that expire first, each counted.
 
 Each run brings the whole months that PostHog hides next. A month's files are replaced as a whole, so any run can be
 retried and cleared. The first run may be triggered with `{"months": 84}`, to bring all there are.

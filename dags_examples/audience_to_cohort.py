@@ -1,4 +1,4 @@
-"""An audience out of a database becomes a static cohort each night; whom PostHog leaves out fails the task."""
+"""Fill a static cohort from a database each night. The task fails if PostHog leaves somebody out."""
 
 from __future__ import annotations
 

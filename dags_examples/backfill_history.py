@@ -1,4 +1,4 @@
-"""The events of months or years into the table of `load_events`, a mapped task for each week.
+"""Load months or years of events into the table of `load_events`, with a mapped task for each week.
 
 Trigger it with the first and the last day. A week's rows are replaced as a whole, in one transaction, and counted on
 both sides before it, so that weeks can be retried, cleared and loaded again, also while `load_events` runs.

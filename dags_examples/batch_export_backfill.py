@@ -1,4 +1,4 @@
-"""A year of a batch export, a day at a time: PostHog writes into its destination, Airflow starts, waits and proves."""
+"""Backfill a year of a batch export, a day at a time. PostHog writes; Airflow starts, waits, and checks each day."""
 
 from __future__ import annotations
 

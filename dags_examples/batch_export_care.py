@@ -1,4 +1,4 @@
-"""A batch export's run of each day is waited for, and started again if it failed; meanwhile no other one begins."""
+"""Wait for each day's run of a batch export. If it failed, pause the schedule, run it again, and resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of each day into a table, and behind the load a second count on both sides as a gate: a difference is red.
+"""Load each day's events, then count them again on both sides. If the counts differ, the DAG fails.
 
 The load has counted before its commit. This asks PostHog and the database once more, in other words and by Airflow's
 own operator, for whoever has to show by something else than the loader that nothing is missing.

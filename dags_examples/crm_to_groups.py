@@ -1,4 +1,4 @@
-"""Companies of a CRM become groups in PostHog each night, with what the CRM knows of them."""
+"""Turn the companies of a CRM into groups in PostHog each night, with what the CRM knows of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something to do whenever a dashboard is fresh, such as a message: the asset of `refresh_insights` starts it."""
+"""Do something whenever a dashboard is fresh, such as send a message. The asset of `refresh_insights` starts it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dashboard's numbers into a database every night, as one long table, and as a file beside it.
+"""Write a dashboard's numbers into a database every night, as one long table, and into a file.
 
 The rows of the dashboard's insights are replaced in one transaction, once all of them are proved to be fresh. Join them
 with your own tables by ``date``; ``series`` and ``breakdown`` are what PostHog shows.

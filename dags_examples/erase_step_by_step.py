@@ -1,4 +1,4 @@
-"""An erasure whose tasks stand one by one, for a DAG that needs them in another order than `erase_persons` has them."""
+"""Erase persons with separate tasks, for a DAG that needs another order than `erase_persons` has."""
 
 from __future__ import annotations
 

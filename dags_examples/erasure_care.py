@@ -1,4 +1,4 @@
-"""What erasures need every day: those that are due are told, old ones are looked at again, left files are swept.
+"""Look after erasures every day: report those that are due, check old ones again, and remove files that were left.
 
 Two more DAGs are for a decision. Trigger them with the `request` as a task of the erasure returned it, and a `reason`.
 """

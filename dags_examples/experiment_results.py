@@ -1,4 +1,4 @@
-"""An experiment's results as rows every night, and a DAG that goes on when one of them is significant."""
+"""Write an experiment's results as rows every night, and wait until one of them is significant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wait for an export that something else has asked PostHog for, and fetch its file. Trigger it with the export's id."""
+"""Wait for an export that something else has created, and fetch its file. Trigger it with the export's id."""
 
 from __future__ import annotations
 

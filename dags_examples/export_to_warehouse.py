@@ -1,4 +1,4 @@
-"""Events of each day: out of PostHog as CSV, into object storage, into a DuckDB table.
+"""Export each day's events as CSV into object storage, and load them into a DuckDB table.
 
 A re-run of a day replaces that day's file and rows, so it can be cleared and run as often as you like.
 """

@@ -1,4 +1,4 @@
-"""Years of events as files, before PostHog hides them: a task a month, all of them proved to make up the whole."""
+"""Write years of events as files before PostHog hides them: a task for each month, and a check of the whole range."""
 
 from __future__ import annotations
 

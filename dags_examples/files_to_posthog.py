@@ -1,4 +1,4 @@
-"""Orders out of files in a bucket into PostHog, each once, with retries that only help where they can."""
+"""Send orders from files in a bucket into PostHog, each one once. Retries happen only where they can help."""
 
 from __future__ import annotations
 

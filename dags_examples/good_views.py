@@ -1,4 +1,4 @@
-"""PostHog's own checks of a view, every night, after it was made anew (an alpha of PostHog, for some projects)."""
+"""Rebuild a view every night, then run PostHog's own checks of it (an alpha of PostHog, for some projects)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hand out all that PostHog has of a person (GDPR, Art. 15 and 20): a folder to read, and to give to somebody else.
+"""Export all that PostHog has of a person (GDPR, Art. 15 and 20) into a folder that you can hand over.
 
 Trigger it by hand for each request, with its ticket and a file with the person's identifiers. The folder holds personal
 data: remove it when the person has it. `finish` removes the work file, and closes the certificate, if there is one.

@@ -1,4 +1,4 @@
-"""Some insights, calculated afresh side by side, and a DAG that only waits for what another one calculates."""
+"""Refresh several insights side by side, and wait for one that something else refreshes."""
 
 from __future__ import annotations
 

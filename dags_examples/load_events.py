@@ -1,4 +1,4 @@
-"""Events of each hour into a table of PostgreSQL or DuckDB, every event once, also those that come late.
+"""Events of each hour into a table of PostgreSQL or DuckDB, every event once, late ones included.
 
 An hour's rows are replaced as a whole, in one transaction, and counted on both sides before it, so any run can be
 retried and cleared. The load's asset event starts `model_after_load` and `refresh_insights`. What there was before the

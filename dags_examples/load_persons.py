@@ -1,4 +1,4 @@
-"""All persons each night into PostgreSQL or DuckDB; who is gone gets ``deleted_at``, and what is known goes."""
+"""Load all persons each night into PostgreSQL or DuckDB, mark those who are gone, and remove their properties."""
 
 import os
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""A model in SQL whenever events were loaded, for just their interval: the asset of the load starts it.
+"""Run a model in SQL whenever events were loaded, for just their interval. The asset of the load starts it.
 
 With dbt the step is `BashOperator(task_id="dbt", bash_command="dbt build --select +daily_events")`, or Cosmos's
 `DbtTaskGroup`; nothing else changes.

@@ -1,4 +1,4 @@
-"""The numbers of a dashboard every morning: calculated afresh, gated by a change, and sent on.
+"""Refresh a dashboard every morning, stop if a number fell too far, and send the numbers on.
 
 ``refresh`` proves that every insight is new, ``no_cliff`` fails if the most important number fell by a fifth or more
 since the day before, and ``send`` gets what a mail or a chat message needs. With Airflow's providers no code is needed:

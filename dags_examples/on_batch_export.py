@@ -1,4 +1,4 @@
-"""A step of SQL whenever a run of a batch export was completed, for just its interval (Airflow 3 and newer)."""
+"""Run SQL whenever a run of a batch export was completed, for just its interval (Airflow 3 and newer)."""
 
 from __future__ import annotations
 

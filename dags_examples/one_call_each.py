@@ -1,4 +1,4 @@
-"""What takes one call: a query, an endpoint, any call of the API, an event, and a table of what there is."""
+"""Tasks that are one call each: a query, an endpoint, a list of all insights, and an event."""
 
 from __future__ import annotations
 

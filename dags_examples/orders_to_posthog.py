@@ -1,4 +1,4 @@
-"""Orders of each hour from a database into PostHog, green when PostHog has shown every one of them."""
+"""Send each hour's orders from a database into PostHog, and succeed when PostHog has shown every one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After persons were merged: the loaded events get the person of today, and PostHog's own source is synced again."""
+"""After persons were merged, give the loaded events their current person, and sync PostHog's own source again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events of a day as the Parquet files that PostHog writes itself, downloaded and counted."""
+"""Download a day's events as the Parquet files that PostHog writes itself, and count them."""
 
 from __future__ import annotations
 

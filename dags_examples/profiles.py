@@ -1,4 +1,4 @@
-"""What profiles say, corrected and read back: a property removed, one set, and a company that left is emptied."""
+"""Correct profiles, and read them back: remove a property, set one, and clear a company that left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dashboard, calculated afresh whenever events were loaded, and gated by what its numbers say.
+"""Refresh a dashboard whenever events were loaded, and check one of its numbers.
 
 It starts when the load of the events is done (`load_events`). The dashboard's asset event, with the time of its oldest
 number, starts `dashboard_digest`: what is behind it never sees an old number.

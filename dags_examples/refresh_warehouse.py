@@ -1,4 +1,4 @@
-"""Files in a bucket become a table of PostHog, a view is made of it anew, and then the insights of a dashboard."""
+"""Make files in a bucket a table of PostHog, rebuild a view of it, and refresh a dashboard."""
 
 from __future__ import annotations
 

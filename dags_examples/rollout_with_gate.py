@@ -1,4 +1,4 @@
-"""A feature flag goes to half of the users, and back to where it was if errors become many."""
+"""Give half of the users a feature flag, and take it back if there are many errors."""
 
 from __future__ import annotations
 

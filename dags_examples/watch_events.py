@@ -1,4 +1,4 @@
-"""A run for each news of sign-ups: a minute after they came in at PostHog, without a schedule (Airflow 3 and newer)."""
+"""Start a run a minute after new sign-ups arrive in PostHog, without a schedule (Airflow 3 and newer)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run whenever PostHog has synced a source or made a view anew (Airflow 3 and newer)."""
+"""Start a run whenever PostHog has synced a source or rebuilt a view (Airflow 3 and newer)."""
 
 from __future__ import annotations
 

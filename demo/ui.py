@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from demo.shop import furnish
 from tests.e2e.deployment import Deployment
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "dags_examples"
@@ -61,6 +62,7 @@ class Playground:
         """Start all, let the ``with`` block run, and stop all."""
         with ExitStack() as stack:
             self.posthog = stack.enter_context(EmulatorProcess(events=EVENTS))
+            furnish(self.posthog, self.home / "files")
             self.airflow = stack.enter_context(
                 Deployment(self.home, self._dags, self._environment(), prepare=self._make_warehouse)
             )
@@ -72,7 +74,7 @@ class Playground:
             "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
             "AIRFLOW_CONN_POSTHOG_DEFAULT": self.posthog.airflow_connection_json(audit_secret=SALT),
-            "AIRFLOW_CONN_AWS_READER": json.dumps({"conn_type": "aws", "login": "reader", "password": "none"}),
+            "AIRFLOW_CONN_AWS_READER": json.dumps({"conn_type": "aws", "login": "reader", "password": "not-a-secret"}),
             "AIRFLOW_VAR_CHECKOUT_ERRORS_INSIGHT": "2",
             "POSTHOG_EXAMPLE_FILES": f"file://{self.home}/files",
             "POSTHOG_EXAMPLE_HOST": self.posthog.url.partition("://")[2],

@@ -159,6 +159,52 @@ def test_no_module_imports_itself_in_a_roundabout_way(module: str) -> None:
     assert circle_through(module) == []
 
 
+@cache
+def loaded_with(module: str) -> set[str]:
+    """Return the modules that are loaded once a module is: what it and its packages import at the top, and so on."""
+    modules, loaded, left = imported_modules(), set[str](), [module]
+    while left:
+        name = left.pop()
+        if name and name in modules and name not in loaded:
+            loaded.add(name)
+            left += [*imported_at(name, late=False), name.rpartition(".")[0]]
+    return loaded
+
+
+@cache
+def imported_at(module: str, *, late: bool) -> frozenset[str]:
+    """Return which modules a module imports inside functions, or else at the top and not for types only."""
+    source = next(
+        path
+        for path in (f"{module.replace('.', '/')}.py", f"{module.replace('.', '/')}/__init__.py")
+        if path in SOURCES
+    )
+    inside = {id(node) for function in functions(tree(source)) for node in ast.walk(function)}
+    names = [
+        name.removeprefix(f"{PACKAGE}.")
+        for name, statement in imports(tree(source), source)
+        if is_of(name, PACKAGE) and (id(statement) in inside) == late and id(statement) not in for_types_only(source)
+    ]
+    return frozenset(name if name in imported_modules() else name.rpartition(".")[0] for name in names)
+
+
+def for_types_only(source: str) -> set[int]:
+    """Return the ids of the imports that only type checkers run."""
+    return {
+        id(statement)
+        for node in walked(source)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for _, statement in imports(node, source)
+    }
+
+
+@every(sorted(imported_modules()))
+def test_a_late_import_spares_something(module: str) -> None:
+    """Circles are forbidden, so cost is the one reason: what is loaded anyway is imported at the top."""
+    spared = {name for name in imported_at(module, late=True) if loaded_with(name) - loaded_with(module)}
+    assert imported_at(module, late=True) - spared == set(), "import it at the top"
+
+
 @every([source for source in SOURCES if room(source) == "emulator"])
 def test_the_emulator_stands_alone(source: str) -> None:
     """A misreading of PostHog must show up as a failing test, not cancel out."""
@@ -228,16 +274,10 @@ def test_branches_would_be_found() -> None:
 def test_only_the_clients_open_sockets(source: str) -> None:
     if source in ("api/async_clients.py", "api/clients.py", "api/wire.py"):
         return
-    typing_only = {
-        id(statement)
-        for node in walked(source)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for _, statement in imports(node, source)
-    }
     assert not [
         (name, statement.lineno)
         for name, statement in imports(tree(source), source)
-        if id(statement) not in typing_only and any(is_of(name, package) for package in SOCKETS)
+        if id(statement) not in for_types_only(source) and any(is_of(name, package) for package in SOCKETS)
     ]
 
 

@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Iterator
 from types import FunctionType
@@ -190,6 +191,35 @@ def arguments(kind: type[Any]) -> dict[str, set[str]]:
     return found
 
 
+#: Texts that are no template fields, by what they hold: persons must not show on a page of Airflow's.
+PERSONAL = {"distinct_ids", "emails", "properties", "query", "values", "group_keys"}
+#: Texts that say what kind of task it is, or whom it trusts, like the choices that are a ``Literal``.
+FIXED = {"kind", "mode", "moved_from", "param", "schema_policy"}
+#: Arguments whose templates Airflow's page shows in colour.
+RENDERED = {"query": "sql", "sql": "sql", "values": "json", "variables": "json"}
+
+
+def texts(kind: type[Any]) -> set[str]:
+    """Return a task's own arguments that take a text of any kind, or the path of a file."""
+    found = set()
+    for one in ours(kind):
+        function = plain(vars(one).get("__init__"))
+        for name, parameter in inspect.signature(function).parameters.items() if function is not None else ():
+            shown = re.sub(r"(Literal|Mapping|Callable)\[.*?\]", "", str(parameter.annotation))
+            if parameter.kind is parameter.KEYWORD_ONLY and re.match(r"(str|.*\| str|.*PathLike)\b", shown):
+                found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("kind", tasks(), ids=lambda kind: kind.__name__)
+def test_a_text_is_a_template_field_and_is_shown_as_what_it_is(kind: type[Any]) -> None:
+    fields = set(kind.template_fields)
+    personal = PERSONAL if "Person" in kind.__name__ or "Group" in kind.__name__ else set()
+    assert texts(kind) - fields - FIXED - personal == set()
+    shown = {name: how for name, how in RENDERED.items() if name in fields}
+    assert {name: kind.template_fields_renderers.get(name) for name in shown} == shown
+
+
 @pytest.mark.parametrize("kind", tasks(), ids=lambda kind: kind.__name__)
 def test_every_argument_is_read_by_the_task(kind: type[Any]) -> None:
     read = read_by(kind)
@@ -262,3 +292,26 @@ def test_a_work_path_beside_the_one_that_was_handed_on_is_refused() -> None:
         task.own.of({"work_path": "memory://private/theirs"})
     assert refused.value.field == "work_path"
     assert task.own.of({"work_path": "memory://private/mine"}).work_path == "memory://private/mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments"),
+    [
+        ("operators.persons.resolve.PostHogResolvePersonsOperator", {"verify_by": "uuids"}),
+        ("operators.persons.delete.PostHogDeletePersonsOperator", {"persons": {}, "verify_by": "uuids"}),
+        ("sensors.persons.PostHogPersonsErasedSensor", {"request": {}, "on_survivors": "goon"}),
+        ("transfers.query_to_object_storage.PostHogQueryToObjectStorageOperator", {"path": "x", "schema_policy": "x"}),
+        ("transfers.query_to_object_storage.PostHogQueryToObjectStorageOperator", {"path": "x", "table_format": "x"}),
+        ("transfers.posthog_to_sql.PostHogToSqlOperator", {"replaces": "mine"}),
+        ("transfers.posthog_to_sql.PostHogToSqlOperator", {"other_columns": "keep"}),
+        ("transfers.posthog_to_sql.PostHogToSqlOperator", {"write_disposition": "upsert"}),
+    ],
+)
+def test_a_word_that_is_no_template_is_refused_when_the_task_is_made(path: str, arguments: dict[str, Any]) -> None:
+    module, _, name = path.rpartition(".")
+    made = getattr(importlib.import_module(f"{PACKAGE}.{module}"), name)
+    needed = {"source": "events"} if "transfers" in path else {}
+    needed |= {"table": "t", "sql_conn_id": "db"} if "sql" in path else {}
+    word = [*arguments][-1]
+    with pytest.raises(PostHogSettingsError, match=f"{word}.*is not known.*Write one of"):
+        made(task_id="t", **needed, **arguments)

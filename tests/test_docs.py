@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,15 @@ def examples() -> str:
     return "\n".join(texts)
 
 
+def test_the_list_of_examples_has_each_dag_with_what_it_says_itself() -> None:
+    page = (DOCS / "examples.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| \[(\w+)\]\(#\1\) \| (.+) \|$", page, re.MULTILINE))
+    files = (ROOT / "dags_examples").glob("*.py")
+    said = {path.stem: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "" for path in files}
+    assert told == {name: " ".join(text.partition("\n\n")[0].split()) for name, text in said.items()}
+    assert set(re.findall(r"^## (\w+)$", page, re.MULTILINE)) == set(told)
+
+
 def test_every_page_is_in_the_list_of_the_site() -> None:
     site = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert all(
@@ -184,3 +194,40 @@ def test_every_error_is_explained_under_its_name() -> None:
     ours = [kind for kind in kinds(PostHogError) if kind.__module__ == "airflow_provider_posthog.exceptions"]
     assert len(ours) > 10
     assert [kind.__name__ for kind in ours if f"### {kind.__name__}\n" not in page] == []
+
+
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+
+
+def test_what_contributing_points_to_is_there() -> None:
+    named = set(
+        re.findall(r"`((?:[a-z_0-9]+/)*[a-z_0-9]+(?:\.(?:py|md|tsv)|/))`", CONTRIBUTING.read_text(encoding="utf-8"))
+    )
+    rooms = (ROOT, ROOT / "airflow_provider_posthog", ROOT / "airflow_provider_posthog/emulator")
+    files = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert len(named) > 30
+    assert {name for name in named if name not in files and not any((room / name).exists() for room in rooms)} == set()
+
+
+def test_names_in_a_module_that_contributing_points_to_are_there() -> None:
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    pairs = re.findall(r"`([A-Za-z_]+)`\s+(?:\(|in\s+|of\s+)`([a-z_/]+\.py)`", text)
+    pairs += [(name, path) for path, name in re.findall(r"`([a-z_/]+\.py)`\s+\(`([A-Z_]+)`\)", text)]
+    missing = []
+    for name, path in pairs:
+        source = next(room / path for room in (ROOT, ROOT / "airflow_provider_posthog") if (room / path).exists())
+        if not re.search(rf"\b{name}\b", source.read_text(encoding="utf-8")):
+            missing.append((name, path))
+    assert len(pairs) > 10
+    assert missing == []
+
+
+def test_the_worked_examples_of_contributing_run() -> None:
+    examples = re.findall(
+        r"^  ```python\n(.*?)^  ```", CONTRIBUTING.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+    endpoint, route = ({"__name__": "airflow_provider_posthog.api.alerts"} for _ in range(2))
+    for example, names in zip(examples, (endpoint, route), strict=True):
+        exec(compile(textwrap.dedent(example), str(CONTRIBUTING), "exec"), names)
+    call = endpoint["retrieve"](alert_id="018f3a5e-0000-7000-8000-000000000000")
+    assert (call.method, call.path) == (route["ROUTES"][0].method, "alerts/018f3a5e-0000-7000-8000-000000000000/")

@@ -116,7 +116,6 @@ class ByteBudget:
         self._slowdown = Slowdown()
         self._seen_at = -math.inf
         self._read = self._recent = self._largest = 0.0
-        self._answered = 0
         self._rate = 0.0
         self._rate_at = -math.inf
         self._mark: _Mark | None = None
@@ -137,19 +136,6 @@ class ByteBudget:
         return int(self._read)
 
     @property
-    def answered(self) -> int:
-        """Bytes of the answers to this process's queries: all that is known where PostHog reports nothing."""
-        return self._answered
-
-    @property
-    def recent(self) -> float:
-        """Bytes that recent queries of this process read: a larger one counts at once, smaller ones gradually.
-
-        0 while nothing is known.
-        """
-        return self._recent
-
-    @property
     def refill(self) -> float:
         """The least refill in bytes a second that two answers have proved; 0 if nothing is known."""
         return self._rate
@@ -162,17 +148,17 @@ class ByteBudget:
         with self._lock:
             return self._left(now)
 
-    def pause(self, now: float, each: float | None = None) -> float:
+    def pause(self, now: float, size: float | None = None) -> float:
         """Return how many seconds to wait before the next query of many; 0 for no wait.
 
         More careful than :meth:`begin`: what is left has to cover as many queries as PostHog runs at once, or as are on
         their way, so that a load ends above zero, and the project's other tasks go on beside it.
 
         :param now: the time.
-        :param each: bytes that each of the next queries will read, if known; by default as many as recent ones.
+        :param size: bytes that each of the next queries will read, if known; by default as many as recent ones.
         """
         with self._lock:
-            new = self._recent if each is None else each
+            new = self._recent if size is None else size
             return self._wait(now, self._in_flight * self._recent + max(1, AT_ONCE - self._in_flight) * new)
 
     def until(self, now: float, size: float) -> float:
@@ -204,19 +190,17 @@ class ByteBudget:
         with self._lock:
             self._in_flight = max(0, self._in_flight - 1)
 
-    def saw(self, now: float, budget: BudgetHeaders, *, began: float, size: int = 0, spent: bool = True) -> None:
+    def saw(self, now: float, budget: BudgetHeaders, *, began: float, spent: bool = True) -> None:
         """Learn from an answer; call it after :meth:`end`.
 
         :param now: the time.
         :param budget: what it says.
         :param began: when its query was sent.
-        :param size: bytes of the answer.
         :param spent: whether the bytes were read for this answer, and it does not only repeat an earlier one's figure.
         """
         with self._lock:
             self._seen_at = max(self._seen_at, now)
             if spent:
-                self._answered += size
                 self._read += budget.read or 0
             if budget.read:
                 self._recent = max(budget.read, 0.7 * self._recent + 0.3 * budget.read)
@@ -268,8 +252,8 @@ class ByteBudget:
             return ""
         known = "" if left is None or self.is_closed(now) else f"{shown(left)} are left"
         refill = f", at least {shown(self._rate * HOUR)} an hour are added" if self._rate else ""
-        each = f"recent queries of this process read {shown(self._recent)} each" if self._recent else ""
-        return "; ".join(filter(None, (known + refill if known else "", each)))
+        recent = f"recent queries of this process read {shown(self._recent)} each" if self._recent else ""
+        return "; ".join(filter(None, (known + refill if known else "", recent)))
 
     def is_idle(self, now: float) -> bool:
         """Return whether there is nothing left to remember: no query in flight, and no answer in the last hour.

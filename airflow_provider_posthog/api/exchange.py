@@ -185,7 +185,7 @@ class Exchange(Generic[T]):
             self._reservations.close(retry_in)
         sent = began is not None
         if outcome.status != 429 and (sent or budget.remaining is not None):
-            self._bytes.saw(now, budget, began=now if began is None else began, size=len(outcome.body), spent=sent)
+            self._bytes.saw(now, budget, began=now if began is None else began, spent=sent)
 
     @staticmethod
     def _is_out_of_bytes(answer: Answer) -> bool:

@@ -92,12 +92,12 @@ def calculated(run: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], di
     good: dict[str, Mapping[str, Any]] = {}
     errors = run.get("metric_errors") or {}
     bad = {str(uuid): _message(error) for uuid, error in errors.items()}
-    for each in run.get("results") or ():
-        uuid = str(each.get("metric_uuid"))
-        if each.get("status") == "completed" and isinstance(each.get("result"), Mapping):
-            good[uuid] = each["result"]
-        elif each.get("status") == "failed":
-            bad[uuid] = clean(each.get("error_message") or "it failed")
+    for result in run.get("results") or ():
+        uuid = str(result.get("metric_uuid"))
+        if result.get("status") == "completed" and isinstance(result.get("result"), Mapping):
+            good[uuid] = result["result"]
+        elif result.get("status") == "failed":
+            bad[uuid] = clean(result.get("error_message") or "it failed")
     return good, {uuid: reason for uuid, reason in bad.items() if uuid not in good}
 
 
@@ -167,7 +167,7 @@ def result(*, experiment_id: int, metric: str | None = None, variant: str | None
     """
     experiment: Any = yield experiments.retrieve(experiment_id)
     known = metrics_of(experiment)
-    chosen = [one for one in known if metric is None or metric in (one["uuid"], one.get("name"))]
+    chosen = [entry for entry in known if metric is None or metric in (entry["uuid"], entry.get("name"))]
     if not experiment.get("start_date"):
         return Finding(Verdict("pending", "it is not launched yet"), {"experiment_id": experiment_id})
     if not chosen:

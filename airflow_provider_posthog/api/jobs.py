@@ -15,9 +15,9 @@ from airflow_provider_posthog.api import (
     exports,
     file_downloads,
     queries,
-    single_look,
+    single_poll,
     states,
-    system_look,
+    system_poll,
     watched,
 )
 from airflow_provider_posthog.api.call import STATUS_BYTES, Call
@@ -44,10 +44,10 @@ FAILURE_GRACE = 100.0
 FIRST_WAIT = 1.0
 GROWTH = 1.5
 #: The least seconds for a poll, even one begun at the deadline, and for a check, which may take several calls.
-LAST_LOOK = 5.0
+LAST_POLL = 5.0
 LAST_CHECK = 30.0
 #: Seconds for which a poll at the deadline is postponed, once, if the rate limits refuse it.
-LAST_TURN = 60.0
+LONGEST_OVERRUN = 60.0
 #: Seconds between polls for a job when the answer to its creation was lost.
 LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Seconds for cancelling a job, by a task that is itself out of time.
@@ -100,6 +100,7 @@ class JobKind:
     :param listing: what reports on many of them; ``None`` where PostHog has nothing that does.
     :param facts: what a task needs to know of a job that has succeeded: small, JSON, without personal data. It is in
         the trigger's event.
+    :param names: what a job is called, by its id; ``None`` for the kind's name and the id.
     """
 
     name: str
@@ -110,6 +111,14 @@ class JobKind:
     listing: Listing | Asking | None = None
     cancels: Callable[[str], Sequence[Call[Any]]] | None = None
     facts: Callable[[Mapping[str, Any]], dict[str, Any]] = _no_facts
+    names: Callable[[str], str] | None = None
+
+    def named(self, job_id: str) -> str:
+        """Return what a job is called in logs and errors, such as ``export 7``.
+
+        :param job_id: the job's id.
+        """
+        return self.names(job_id) if self.names is not None else f"{self.name.replace('_', ' ')} {job_id}"
 
     def poll(self, job_id: str) -> Call[Any]:
         """Make the call that polls the job; its answer is limited in size.
@@ -172,11 +181,12 @@ FILE_DOWNLOAD = JobKind(
 #: one query answers for all of them.
 WATCHED = JobKind(
     "job",
-    single_look.status,
+    single_poll.status,
     watched.judge,
-    cancels=single_look.cancelling,
-    listing=Asking(system_look.look),
+    cancels=single_poll.cancelling,
+    listing=Asking(system_poll.look),
     facts=watched.facts,
+    names=watched.named,
 )
 
 KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, WATCHED)}
@@ -214,7 +224,7 @@ class Watch:
     :param growth: by what factor the waits grow towards ``interval``.
     :param max_failures: how many polls in a row may fail; one that works resets the count.
     :param grace: seconds for which a failure that PostHog may still repair has to last.
-    :param last_turn: seconds for which a poll at the deadline may be postponed, once, if the rate limits refuse it.
+    :param overrun: seconds for which a poll at the deadline may be postponed, once, if the rate limits refuse it.
     """
 
     def __init__(
@@ -226,14 +236,14 @@ class Watch:
         growth: float = GROWTH,
         max_failures: int = MAX_POLL_FAILURES,
         grace: float = FAILURE_GRACE,
-        last_turn: float = 0.0,
+        overrun: float = 0.0,
     ) -> None:
         self._deadline = deadline
         self._interval = interval
         self._max_failures = max_failures
         self._grace = grace
         self._growth = growth
-        self._last_turn = last_turn
+        self._overrun = overrun
         self._wait = min(first, interval)
         self._failures = 0
         self._failing_since: float | None = None
@@ -285,8 +295,8 @@ class Watch:
 
     def _at_deadline(self, observed: Verdict | PostHogError) -> Again | Ended:
         wait = observed.retry_after if isinstance(observed, PostHogRateLimitError) else None
-        if wait is not None and 0 < wait <= self._last_turn:  # PostHog was not asked
-            self._last_turn = 0.0
+        if wait is not None and 0 < wait <= self._overrun:  # PostHog was not asked
+            self._overrun = 0.0
             return Again(wait)
         if isinstance(observed, PostHogError):
             return Ended("timeout", str(observed))

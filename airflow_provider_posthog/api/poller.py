@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.api.jobs import LAST_TURN, Asking, JobKind, Listing
+from airflow_provider_posthog.api.jobs import LONGEST_OVERRUN, Asking, JobKind, Listing
 from airflow_provider_posthog.api.retry import LAST, ONCE, RetryPolicy, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send, Steps
@@ -64,7 +64,7 @@ class Waiter:
     :param due: when it wants to poll next.
     :param deadline: when it polls for the last time.
     :param waits: whether it waits for an answer now.
-    :param last_turn: seconds for which its poll at the deadline may be postponed, once, if the rate limits refuse it.
+    :param overrun: seconds for which its poll at the deadline may be postponed, once, if the rate limits refuse it.
     """
 
     job_id: str
@@ -72,7 +72,7 @@ class Waiter:
     due: float = 0.0
     deadline: float = math.inf
     waits: bool = False
-    last_turn: float = LAST_TURN
+    overrun: float = LONGEST_OVERRUN
     #: Whether the list's first pages do not show its job, or not enough of it: twice in a row, as rows move up between
     #: two pages when others are deleted.
     deep: bool = False
@@ -82,7 +82,7 @@ class Waiter:
     asked_last: bool = False
 
     @property
-    def may_look_last(self) -> bool:
+    def may_poll_last(self) -> bool:
         """Whether it waits, and has not begun its last poll."""
         return self.waits and not self.asked_last
 
@@ -97,7 +97,7 @@ class Waiter:
 
 
 @dataclass(frozen=True)
-class Look:
+class Poll:
     """A poll to be made now.
 
     :param waiters: for whom; without a list all of them wait for one job.
@@ -109,7 +109,7 @@ class Look:
     waiters: tuple[Waiter, ...]
     listed: bool
     last: bool
-    gives_way: float = LAST_TURN
+    gives_way: float = LONGEST_OVERRUN
 
     def policy(self, now: float) -> RetryPolicy:
         """Return how patient it is.
@@ -155,24 +155,24 @@ class Rounds:
         """Return when the next poll is due; infinite if none is."""
         single, listed = self._split()
         times = [waiter.due for waiter in single]
-        times += [waiter.deadline for waiter in self.waiters if waiter.may_look_last]
+        times += [waiter.deadline for waiter in self.waiters if waiter.may_poll_last]
         if listed and not self._goes_on:
             times.append(self._list_at(listed))
         return min(times, default=math.inf)
 
-    def begin(self, now: float) -> Iterator[Look]:
+    def begin(self, now: float) -> Iterator[Poll]:
         """Yield the polls that are due, and record that they are in flight.
 
         :param now: the time.
         """
-        yield from self._last_looks(now)
+        yield from self._last_polls(now)
         single, listed = self._split()
         soon = now + _SOON
         if listed and not self._goes_on and self._list_at(listed) <= soon:
             self._goes_on, self._began = True, now
             for waiter in listed:
                 waiter.asked = False  # a poll of its own, which may still be queued, is not needed any more
-            yield Look(tuple(listed), listed=True, last=False)
+            yield Poll(tuple(listed), listed=True, last=False)
         # A poll a moment before the deadline has no time to queue: the one at the deadline takes its place.
         due = {waiter.job_id for waiter in single if waiter.due <= (soon if waiter.deadline > soon else now)}
         together = [waiter for waiter in single if waiter.job_id in due]
@@ -180,33 +180,33 @@ class Rounds:
             waiter.asked = True
         yield from self._one_by_one(together, last=False)
 
-    def _last_looks(self, now: float) -> Iterator[Look]:
-        urgent = [waiter for waiter in self.waiters if waiter.may_look_last and waiter.deadline <= now]
-        gives_way = min((waiter.last_turn for waiter in urgent), default=LAST_TURN)
+    def _last_polls(self, now: float) -> Iterator[Poll]:
+        urgent = [waiter for waiter in self.waiters if waiter.may_poll_last and waiter.deadline <= now]
+        gives_way = min((waiter.overrun for waiter in urgent), default=LONGEST_OVERRUN)
         for waiter in urgent:
-            waiter.asked_last, waiter.last_turn = True, 0.0
+            waiter.asked_last, waiter.overrun = True, 0.0
         shallow = [waiter for waiter in urgent if not waiter.deep]
         if self._by_list(shallow):
-            yield Look(tuple(shallow), listed=True, last=True, gives_way=gives_way)
+            yield Poll(tuple(shallow), listed=True, last=True, gives_way=gives_way)
             urgent = [waiter for waiter in urgent if waiter.deep]
         yield from self._one_by_one(urgent, last=True, gives_way=gives_way)
 
-    def needs(self, look: Look) -> bool:
+    def needs(self, poll: Poll) -> bool:
         """Return whether any waiter still needs a poll that was begun.
 
-        :param look: the poll.
+        :param poll: the poll.
         """
-        waiting = [waiter for waiter in look.waiters if waiter.waits and waiter in self.waiters]
-        return bool(waiting) if look.listed else any(waiter.asked or waiter.asked_last for waiter in waiting)
+        waiting = [waiter for waiter in poll.waiters if waiter.waits and waiter in self.waiters]
+        return bool(waiting) if poll.listed else any(waiter.asked or waiter.asked_last for waiter in waiting)
 
-    def end(self, look: Look, pages: int) -> None:
+    def end(self, poll: Poll, pages: int) -> None:
         """Record that a list was read.
 
-        :param look: the poll.
+        :param poll: the poll.
         :param pages: how many calls it took.
         """
         self._pages = max(1, pages)
-        if not look.last:
+        if not poll.last:
             self._goes_on = False
 
     def go_on(self) -> None:
@@ -222,33 +222,33 @@ class Rounds:
         self._bad_lists = self._bad_lists + 1 if passing else 0
         return self._bad_lists >= _BAD_LISTS
 
-    def missed(self, look: Look, reading: Reading) -> Iterator[Look]:
+    def missed(self, poll: Poll, reading: Reading) -> Iterator[Poll]:
         """Yield polls for the jobs that a list did not report fully; after the second time each gets its own polls.
 
-        :param look: the poll that read the list.
+        :param poll: the poll that read the list.
         :param reading: its outcome.
         """
         if reading.error is not None:
             return
-        rest = [waiter for waiter in look.waiters if waiter.waits and waiter.job_id not in reading.seen]
-        for waiter in set(look.waiters).difference(rest):
+        rest = [waiter for waiter in poll.waiters if waiter.waits and waiter.job_id not in reading.seen]
+        for waiter in set(poll.waiters).difference(rest):
             waiter.missed = False
         for waiter in rest:
             waiter.asked = True
             waiter.deep, waiter.missed = self._least is not None and waiter.missed, True
-        yield from self._one_by_one(rest, last=look.last, gives_way=look.gives_way)
+        yield from self._one_by_one(rest, last=poll.last, gives_way=poll.gives_way)
 
-    def answers(self, waiter: Waiter, seen: Seen, look: Look, now: float) -> bool:
+    def answers(self, waiter: Waiter, seen: Seen, poll: Poll, now: float) -> bool:
         """Return whether the outcome of a poll answers a waiter; if so, it waits no more.
 
         A list's failure counts only for waiters that were due by then: others have not tried as often.
 
         :param waiter: the waiter.
         :param seen: the outcome.
-        :param look: the poll.
+        :param poll: the poll.
         :param now: the time.
         """
-        wanted = look.last or not look.listed or waiter.due <= now
+        wanted = poll.last or not poll.listed or waiter.due <= now
         if not waiter.waits or (isinstance(seen.verdict, PostHogError) and not wanted):
             return False
         waiter.waits = False
@@ -263,7 +263,7 @@ class Rounds:
 
     def _split(self) -> tuple[list[Waiter], list[Waiter]]:
         """Return the waiters to poll one by one, and those to poll by the list."""
-        waiting = [waiter for waiter in self.waiters if waiter.may_look_last]
+        waiting = [waiter for waiter in self.waiters if waiter.may_poll_last]
         shallow = [waiter for waiter in waiting if not waiter.deep]
         listed = shallow if self._goes_on or self._by_list(shallow) else []
         return [waiter for waiter in waiting if not waiter.asked and (waiter.deep or not listed)], listed
@@ -279,15 +279,15 @@ class Rounds:
         return self._began + max(min(interval, self._pages * _SECONDS_A_PAGE), least)
 
     @staticmethod
-    def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LAST_TURN) -> Iterator[Look]:
+    def _one_by_one(waiters: Iterable[Waiter], *, last: bool, gives_way: float = LONGEST_OVERRUN) -> Iterator[Poll]:
         by_id: dict[str, list[Waiter]] = {}
         for waiter in waiters:
             by_id.setdefault(waiter.job_id, []).append(waiter)
         for together in by_id.values():
-            yield Look(tuple(together), listed=False, last=last, gives_way=gives_way)
+            yield Poll(tuple(together), listed=False, last=last, gives_way=gives_way)
 
 
-def look_at(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:
+def poll_job(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:
     """Poll one job.
 
     :param kind: its kind.

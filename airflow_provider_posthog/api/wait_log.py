@@ -32,7 +32,7 @@ class Slowdown:
         return begins
 
 
-class Telling:
+class WaitLog:
     """Decides what of a wait is logged. A line per poll would flood the log of a long job."""
 
     def __init__(self) -> None:

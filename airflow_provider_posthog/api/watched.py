@@ -1,7 +1,7 @@
 """PostHog's own jobs that many tasks wait for at once: what is waited for, as text, and what its rows mean.
 
 The poller treats all of them as one kind of job, so that one query covers every backfill, run, sync and view of a
-project (:mod:`~airflow_provider_posthog.api.system_look`). What is waited for is a text that triggers carry and that a
+project (:mod:`~airflow_provider_posthog.api.system_poll`). What is waited for is a text that triggers carry and that a
 retry reads back: ``backfill/<export>/<backfill>/<since>``. Its first word is never renamed.
 """
 
@@ -28,12 +28,14 @@ Row = Mapping[str, Any]
 class Watched:
     """What is waited for.
 
-    :param what: ``backfill`` (an export, a backfill), ``run`` (an export, start and end of the interval), ``place`` (an
-        export, how many backfills of the project went on when one more was refused, since when the task waits; not
-        before ``since``), ``sync`` and ``idle`` (a source, its schemas with commas between), ``view`` and ``view_idle``
-        (a view), ``cohort`` (a cohort), ``suite`` (``table`` or ``view``, its id, a run of its checks),
-        ``recalculation`` (an experiment, a calculation), ``fill`` (a static cohort, when it was calculated before the
-        task added to it, how far the task is: see :mod:`~airflow_provider_posthog.tasks.cohort_fill`).
+    :param what: ``backfill`` (an export, a backfill), ``run`` (an export, start and end of the interval), ``sync`` (a
+        source, its schemas with commas between), ``view`` (a view), ``cohort`` (a cohort), ``suite`` (``table`` or
+        ``view``, its id, a run of its checks), ``recalculation`` (an experiment, a calculation), ``fill`` (a static
+        cohort, when it was calculated before the task added to it, how far the task is: see
+        :mod:`~airflow_provider_posthog.tasks.cohort_fill`).
+        Before a job: ``backfill_slot`` (an export, how many backfills of the project went on when one more was refused,
+        since when the task waits; not before ``since``), ``sync_slot`` (a source, its schemas, since when the task
+        waits) and ``view_slot`` (a view, since when the task waits): until PostHog has room for one more.
         ``runs`` (an export), ``syncs`` (a source) and ``views`` (a view): those that were completed at ``since`` or
         later.
     :param names: the ids.
@@ -76,8 +78,28 @@ class Watched:
         return int(self.names[1]), int(self.names[2])
 
 
-_NAMES = {"backfill": 2, "run": 3, "place": 3, "sync": 2, "idle": 3, "view": 1, "view_idle": 2, "cohort": 1}
-_NAMES |= {"runs": 1, "syncs": 1, "views": 1, "suite": 3, "recalculation": 2, "fill": 3}
+#: What is waited for before a job: that PostHog has room for it.
+SLOTS = frozenset({"backfill_slot", "sync_slot", "view_slot"})
+_NAMES = {"backfill": 2, "run": 3, "sync": 2, "view": 1, "cohort": 1, "suite": 3, "recalculation": 2, "fill": 3}
+_NAMES |= {"backfill_slot": 3, "sync_slot": 3, "view_slot": 2, "runs": 1, "syncs": 1, "views": 1}
+
+
+_NAMED = {"backfill": "backfill {1}", "run": "the run of batch export {0}", "runs": "the runs of batch export {0}"}
+_NAMED |= {"place": "room for a backfill of batch export {0}", "sync": "the sync of source {0}"}
+_NAMED |= {"idle": "the syncs of source {0}", "syncs": "the syncs of source {0}", "view": "view {0}"}
+_NAMED |= {"view_idle": "view {0}", "views": "view {0}", "suite": "the checks of {0} {1}", "cohort": "cohort {0}"}
+_NAMED |= {"fill": "cohort {0}", "recalculation": "the results of experiment {0}"}
+
+
+def named(text: str) -> str:
+    """Return what is waited for as somebody would say it, for logs and errors.
+
+    :param text: as ``str()`` of a :class:`Watched` wrote it; another text is returned as it is.
+    """
+    what, *names = text.split("/")
+    if what not in _NAMED or len(names) <= _NAMES[what]:
+        return text
+    return _NAMED[what].format(*names)
 
 
 def backfill_text(export_id: str, backfill_id: str, since: float) -> str:
@@ -161,7 +183,7 @@ def facts(answer: Mapping[str, Any]) -> dict[str, Any]:
     :param answer: as for :func:`judge`.
     """
     watched = Watched.parse(str(answer["id"]))
-    rows = [row for row in answer["rows"] if watched.what not in ("place", "idle", "view_idle")]
+    rows = [row for row in answer["rows"] if watched.what not in SLOTS]
     most = _MOST_FACTS
     if watched.what in ("runs", "syncs", "views"):  # for event watchers, which store none of it
         rows, most = list(completed(watched, rows)), len(rows)
@@ -216,14 +238,14 @@ def _run(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     return of_run(run)
 
 
-def _place(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+def _backfill_slot(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     live = sum(of_run(row).state == "pending" for row in rows)
     if live < int(watched.names[1]) and at >= watched.since:
         return Verdict("succeeded")
     return Verdict("pending", f"{live} backfills are running")
 
 
-def _idle(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
+def _free_slot(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     live = sum(_of_warehouse(row).state == "pending" for row in rows)
     return Verdict("pending", "a job that was started before is running") if live else Verdict("succeeded")
 
@@ -321,9 +343,9 @@ def _of_warehouse(job: Row) -> Verdict:
 _JUDGES: dict[str, Callable[[Watched, Sequence[Row], float], Verdict]] = {
     "backfill": _backfill,
     "run": _run,
-    "place": _place,
-    "idle": _idle,
-    "view_idle": _idle,
+    "backfill_slot": _backfill_slot,
+    "sync_slot": _free_slot,
+    "view_slot": _free_slot,
     "sync": _sync,
     "view": _first_since,
     "cohort": _first_since,

@@ -108,10 +108,10 @@ def _due(where: str, within: int) -> int:
         raise FileNotFoundError(f"there is no ledger in {where}")
     day = today()
     requests = due(records, within, day)
-    for one in requests:
-        deadline = one.deadline
+    for request in requests:
+        deadline = request.deadline
         says = (deadline.warning(day) or deadline.text()) if deadline else "nobody knows when it is due"
-        print(f"{one.request_id}{f' ({one.ticket})' if one.ticket else ''}: {says}")
+        print(f"{request.request_id}{f' ({request.ticket})' if request.ticket else ''}: {says}")
     still = sum(listed.is_open for listed in requests_of(records).values())
     print(f"{len(requests)} of {still} open requests are due within {within} days, or over", file=sys.stderr)
     return 1 if requests else 0

@@ -34,8 +34,8 @@ def tell(facts: Mapping[str, Any], pseudonyms: Pseudonyms) -> dict[str, Any]:
 
     def identifiers(field: str, value: Any) -> object:  # noqa: ANN401
         pairs = value if isinstance(value, Mapping) else list(value)
-        for one in pairs:
-            if not _is_identifier(one):
+        for pair in pairs:
+            if not _is_identifier(pair):
                 raise _refusal(field, "has something else than pairs of a kind and an identifier")
         return hidden(pairs, pseudonyms)
 
@@ -86,10 +86,10 @@ def _refusal(field: str, problem: str) -> PostHogSettingsError:
     )
 
 
-def _is_identifier(one: Any) -> bool:  # noqa: ANN401 - is checked
-    if isinstance(one, Mapping):
-        return set(one) == {"kind", "hmac"} and bool(_WORD.fullmatch(one["kind"]) and _HMAC.fullmatch(one["hmac"]))
-    return isinstance(one, Sequence) and len(one) == 2 and all(isinstance(part, str) for part in one)
+def _is_identifier(pair: Any) -> bool:  # noqa: ANN401 - is checked
+    if isinstance(pair, Mapping):
+        return set(pair) == {"kind", "hmac"} and bool(_WORD.fullmatch(pair["kind"]) and _HMAC.fullmatch(pair["hmac"]))
+    return isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
 
 
 def _plain(facts: Mapping[str, Any]) -> list[str]:

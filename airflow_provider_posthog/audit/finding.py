@@ -59,5 +59,5 @@ def _hmacs_in(facts: Any) -> Iterable[str]:  # noqa: ANN401 - JSON
             else:
                 yield from _hmacs_in(value)
     elif isinstance(facts, list):
-        for one in facts:
-            yield from _hmacs_in(one)
+        for fact in facts:
+            yield from _hmacs_in(fact)

@@ -361,10 +361,10 @@ def hidden(identifiers: Iterable[Pseudonym | tuple[str, str]], pseudonyms: Pseud
     :param pseudonyms: makes them.
     """
     by_value: dict[tuple[str, str], Pseudonym] = {}
-    for one in identifiers:
-        if isinstance(one, Mapping):
-            stand_in: Pseudonym = {"kind": one["kind"], "hmac": one["hmac"]}
+    for identifier in identifiers:
+        if isinstance(identifier, Mapping):
+            stand_in: Pseudonym = {"kind": identifier["kind"], "hmac": identifier["hmac"]}
         else:
-            stand_in = pseudonyms.of(one[0], one[1])
+            stand_in = pseudonyms.of(identifier[0], identifier[1])
         by_value[(stand_in["kind"], stand_in["hmac"])] = stand_in
     return [by_value[pair] for pair in sorted(by_value)]

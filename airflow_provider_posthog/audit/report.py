@@ -330,7 +330,7 @@ def _row(record: AuditRecord) -> tuple[object, ...]:
     notes = [*facts.get("notes", ()), *([facts["error"]] if "error" in facts else ())]
     task = f"{who.get('task_id')}, try {who.get('try_number')}"
     what = _KINDS.get(record.kind, record.kind)
-    recipients = facts.get("persons_told") or ""
+    recipients = facts.get("person_count") or ""
     when = record.at + (f" (PostHog's clock: {record.server_at})" if record.server_at else "")
     return (record.sequence, when, what, task, recipients, "; ".join(notes), record.hash[:16])
 

@@ -62,7 +62,7 @@ class Story:
         """
         facts = record.facts
         light = {name: value for name, value in facts.items() if name not in ("persons", "identifiers", "not_found")}
-        light["persons_told"] = len(facts.get("persons", ()))
+        light["person_count"] = len(facts.get("persons", ()))
         for person in facts.get("persons", ()):
             self._take_person(person)
         for name, value in facts.get("options", {}).items():
@@ -373,8 +373,8 @@ def _reached(closing: AuditRecord, records: list[AuditRecord]) -> set[str]:
     reached: set[str] = set()
     rest = [closing.hash]
     while rest:
-        one = rest.pop()
-        if one in previous and one not in reached:
-            reached.add(one)
-            rest += previous[one]
+        digest = rest.pop()
+        if digest in previous and digest not in reached:
+            reached.add(digest)
+            rest += previous[digest]
     return reached

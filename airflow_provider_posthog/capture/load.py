@@ -241,9 +241,9 @@ class Load:
 def _batches(made: Iterable[Made]) -> Iterator[list[Made]]:
     some: list[Made] = []
     size = 0
-    for each in made:
-        some.append(each)
-        size += len(each.event.body) if each.event is not None else 0
+    for row in made:
+        some.append(row)
+        size += len(row.event.body) if row.event is not None else 0
         if len(some) >= MOST_EVENTS or size >= MOST_BYTES:
             yield some
             some, size = [], 0
@@ -256,7 +256,7 @@ def _reject(made: Made, reader: Reader, reason: str) -> Reject:
     return Reject(made.number, made.event.uuid if made.event is not None else None, key, reason)
 
 
-def told(reject: Reject, names: Sequence[str]) -> tuple[int | None, str | None, str | None, str]:
+def report_of(reject: Reject, names: Sequence[str]) -> tuple[int | None, str | None, str | None, str]:
     """Return the report of a row that is not in PostHog: its number, its uuid, its key as JSON, and the reason.
 
     :param reject: the row.
@@ -274,7 +274,7 @@ def lines_of(rejects: Iterable[Reject], names: Sequence[str]) -> Iterable[bytes]
     :param rejects: the rows.
     :param names: of the key's columns.
     """
-    for each in rejects:
-        row, uuid, key, reason = told(each, names)
+    for reject in rejects:
+        row, uuid, key, reason = report_of(reject, names)
         line = {"row": row, "uuid": uuid, "key": json.loads(key) if key else None, "reason": reason}
         yield json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -13,8 +13,9 @@ from airflow_provider_posthog.api import file_downloads
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.steps import Stopped
+from airflow_provider_posthog.download.file_kinds import check_content_type
 from airflow_provider_posthog.download.http import download
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.storage.staged_file import StagedFile
 from airflow_provider_posthog.storage.staging import Staging
 
@@ -146,9 +147,9 @@ class Fetcher:
         missing = [file for file in files if f"{tag}/{file}" not in recorded]
         threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="posthog-file")
         try:
-            works = [threads.submit(self._one, job_id, file, f"{tag}/{file}") for file in missing]
-            for work in as_completed(works):
-                done(work.result())
+            downloads = [threads.submit(self._one, job_id, file, f"{tag}/{file}") for file in missing]
+            for download in as_completed(downloads):
+                done(download.result())
         except BaseException as error:
             self._stop.set()
             # A kill is not an Exception. It does not wait for storage that is silent: threads stop at the next bytes.
@@ -177,11 +178,7 @@ class Fetcher:
         """Fetch a file; return how many rows it has, if that can be counted."""
         with Client(self._settings) as client:
             received = download(client, file_downloads.download(job_id, file_id), sink, sleep=self._sleep)
-        if received.content_type in _NOT_A_FILE:
-            raise PostHogTransportError(
-                f"a file of file download {job_id} came as {received.content_type}: something between here and "
-                "PostHog answered in its place"
-            )
+        check_content_type(received.content_type, _NOT_A_FILE, f"a file of file download {job_id}")
         sink.file.finish()
         if self._format == "Parquet":
             return self._parquet_rows(sink.file.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from airflow_provider_posthog.exceptions import PostHogTransportError
 
@@ -42,6 +43,18 @@ class Head:
         self.data = b""
 
 
+def check_content_type(content_type: str | None, refused: Collection[str], what: str) -> None:
+    """Refuse what comes as a login page or a proxy's error does.
+
+    :param content_type: of the answer.
+    :param refused: the types that no such file comes as.
+    :param what: names the file, for the error.
+    :raises PostHogTransportError: if it is one of these types.
+    """
+    if content_type in refused:
+        raise _answered_instead(f"{what} came as {content_type}")
+
+
 def check_kind(export_format: object, head: bytes, what: str) -> None:
     """Refuse a file that does not begin as one of its format does.
 
@@ -53,7 +66,8 @@ def check_kind(export_format: object, head: bytes, what: str) -> None:
     magic = _MAGIC.get(str(export_format))
     fits = magic.match(head) if magic is not None else not (export_format == "text/csv" and _NO_CSV.match(head))
     if not fits:
-        raise PostHogTransportError(
-            f"{what} is no {export_format}, by its first bytes: something between here and PostHog answered in its "
-            "place"
-        )
+        raise _answered_instead(f"{what} is no {export_format}, by its first bytes")
+
+
+def _answered_instead(what: str) -> PostHogTransportError:
+    return PostHogTransportError(f"{what}: something between here and PostHog answered in its place")

@@ -43,7 +43,7 @@ class SettingError(ValueError):
 
 
 def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 _TEXTS = {"check": _are_texts, "takes": "a list of texts"}
@@ -245,7 +245,7 @@ class Settings:
         :param changes: new values by name.
         :raises SettingError: for a name that does not exist or a value of the wrong kind.
         """
-        known = {each.name: each for each in fields(self)}
+        known = {field.name: field for field in fields(self)}
         preset = GENERATIONS.get(str(changes.get("generation")), {})
         if preset:
             changes = {**{name: known[name].default for name in OCTOBER_2024}, **preset, **changes}

@@ -131,14 +131,14 @@ class State(Core):
 
     def is_due(self) -> bool:
         """Return whether something was to happen by now: see :meth:`tick`."""
-        return any(each.people.is_due() or each.deletions.is_due() for each in (self, *self.others.values()))
+        return any(state.people.is_due() or state.deletions.is_due() for state in (self, *self.others.values()))
 
     def tick(self) -> None:
         """Do what was to happen by now: queued deletions, ClickHouse catching up, the weekly deletion of events."""
-        for each in (self, *self.others.values()):
-            with each.people.lock:
-                each.people.tick()
-                each.deletions.tick()
+        for state in (self, *self.others.values()):
+            with state.people.lock:
+                state.people.tick()
+                state.deletions.tick()
 
     def change_settings(self, changes: Mapping[str, object]) -> None:
         """Change settings, here and where they are used.
@@ -154,10 +154,10 @@ class State(Core):
 
     def reset(self) -> None:
         """Go back to how the server was when it started, but for its data: see ``people.restore``."""
-        for task in [task for each in (self, *self.others.values()) for task in each._tasks]:
+        for task in [task for state in (self, *self.others.values()) for task in state._tasks]:
             task.cancel()
-        for each in self.others.values():
-            each.warehouse.close()
+        for state in self.others.values():
+            state.warehouse.close()
         self.others.clear()
         self.project.others.clear()
         self.project.name = self.project.first_name

@@ -146,12 +146,12 @@ def _packed(values: Sequence[str]) -> Iterator[list[str]]:
 class Statement:
     """A statement about events, run on each table that holds some.
 
-    :param each: the statement for one table, with ``{table}`` and ``{where}`` in it.
+    :param template: the statement for one table, with ``{table}`` and ``{where}`` in it.
     :param tables: the tables.
     :param settings: other parts of it.
     """
 
-    each: str
+    template: str
     tables: tuple[str, ...] = ("events",)
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -162,7 +162,7 @@ class Statement:
         """
         parts = []
         for table in self.tables:
-            sql = self.each
+            sql = self.template
             for name, value in {**self.settings, "table": table, "where": search.condition()}.items():
                 sql = sql.replace(f"{{{name}}}", value)
             parts.append(sql)

@@ -70,7 +70,7 @@ def _renewed(
     missing = [person for person in batch if person.profile and person.uuid not in held]
     if missing and not server.has_batches:  # queries may lag behind
         people = profiles(client, [person.uuid for person in missing], server)
-        held.update({uuid: {str(name) for name in one.get("distinct_ids") or ()} for uuid, one in people.items()})
+        held.update({uuid: {str(name) for name in person.get("distinct_ids") or ()} for uuid, person in people.items()})
         missing = [person for person in missing if person.uuid not in held]
     owners = _owners(client, missing, server) if by_id else {}
     for person in missing:

@@ -18,7 +18,7 @@ from airflow_provider_posthog.erasure import counts
 from airflow_provider_posthog.erasure.addresses import folded, is_printed_otherwise, spellings
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
-from airflow_provider_posthog.erasure.identifiers import Identifier
+from airflow_provider_posthog.erasure.identifiers import KINDS, Identifier
 from airflow_provider_posthog.erasure.queries import batched, packed
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogNotFoundError
@@ -77,12 +77,12 @@ def resolve(client: ErasureClient, batch: Sequence[Identifier], server: Server, 
     for uuid, person in by_uuid.items():
         _check(uuid, person, ids[uuid], hits.by_uuid[uuid])
     people = [Person(uuid, tuple(ids[uuid]), others=_others(ids[uuid], hits.by_uuid[uuid])) for uuid in by_uuid]
-    hit = {one for uuid in by_uuid for one in hits.by_uuid[uuid]}
-    missed = [one for one in batch if one not in hit]
+    hit = {identifier for uuid in by_uuid for identifier in hits.by_uuid[uuid]}
+    missed = [identifier for identifier in batch if identifier not in hit]
     # Also search addresses that led to a profile: server-side events may carry the address itself as their id.
-    sought = [one for one in batch if one.kind == "email" or one not in hit]
+    sought = [identifier for identifier in batch if identifier.kind == "email" or identifier not in hit]
     people, lost = _by_events(client, people, sought, server)
-    missed = [one for one in missed if one in lost]
+    missed = [identifier for identifier in missed if identifier in lost]
     return Resolved(count(client, people, until), missed)
 
 
@@ -93,22 +93,22 @@ def _spelt(identifier: Identifier) -> set[str]:
 
 def _others(ids: Sequence[str], identifiers: Sequence[Identifier]) -> int:
     """Count the distinct ids that are erased along with the requested ones; 0 if the whole person was requested."""
-    if any(one.kind != "distinct_id" for one in identifiers):
+    if any(identifier.kind != "distinct_id" for identifier in identifiers):
         return 0
-    return len(set(ids) - {one.value for one in identifiers})
+    return len(set(ids) - {identifier.value for identifier in identifiers})
 
 
 def _by_distinct_id(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, server: Server) -> None:
     """Look up ids in queries and, if the server can, in the database, which is more accurate."""
     for some in batched(batch, persons.MAX_BATCH):
-        values = sorted({one.value for one in some})
+        values = sorted({identifier.value for identifier in some})
         owners = counts.owners_of(client, values)
         if server.has_batches:
             answer = client.send(persons.batch_by_distinct_ids(values))
             owners.update(_uuids(answer))
-        for one in some:
-            if one.value in owners:
-                hits.add(owners[one.value], one)
+        for identifier in some:
+            if identifier.value in owners:
+                hits.add(owners[identifier.value], identifier)
 
 
 def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, server: Server) -> None:
@@ -117,10 +117,10 @@ def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, s
     Many projects identify people by their address, so it is searched among the distinct ids too.
     """
     wanted: dict[str, list[Identifier]] = {}
-    for one in batch:
-        wanted.setdefault(folded(one.value), []).append(one)
+    for identifier in batch:
+        wanted.setdefault(folded(identifier.value), []).append(identifier)
     # ClickHouse's lower() leaves all but ASCII alone; where the two ideas of a small letter differ, both are asked for.
-    spelt = sorted({text for one in batch for text in _spelt(one)})
+    spelt = sorted({text for identifier in batch for text in _spelt(identifier)})
     printed = [f"trim(toString(properties.{name}))" for name in EMAIL_PROPERTIES]
     # HogQL prints a property as it stands in the JSON, with its escapes; this reads it as text, but reads more for it.
     read = [f"trim(JSONExtractString(properties, '{name}'))" for name in EMAIL_PROPERTIES]
@@ -132,8 +132,8 @@ def _by_email(client: ErasureClient, batch: Sequence[Identifier], hits: _Hits, s
             rows = client.rows(sql, {"emails": pack}, str, *[(str, type(None))] * len(columns))
             for uuid, *addresses in rows:
                 for address in {folded(str(address)) for address in addresses if address}:
-                    for one in wanted.get(address, ()):
-                        hits.add(str(uuid), one)
+                    for identifier in wanted.get(address, ()):
+                        hits.add(str(uuid), identifier)
     _by_address_as_id(client, spelt, wanted, hits, server)
 
 
@@ -149,8 +149,8 @@ def _by_address_as_id(
         answer = client.send(persons.batch_by_distinct_ids(some))
         owners.update(_uuids(answer))
     for name, uuid in owners.items():
-        for one in wanted.get(folded(name), ()):
-            hits.add(uuid, one)
+        for identifier in wanted.get(folded(name), ()):
+            hits.add(uuid, identifier)
 
 
 def _uuids(answer: persons.Persons) -> dict[str, str]:
@@ -186,11 +186,11 @@ def _check(uuid: str, person: persons.Person, ids: Sequence[str], identifiers: S
         raise _unexpected("PostHog answered with another person")
     held = person.get("properties") or {}
     addresses = {folded(str(held.get(name) or "")) for name in EMAIL_PROPERTIES} | set(map(folded, ids))
-    for one in identifiers:
-        if one.kind == "email" and folded(one.value) not in addresses:
-            raise _unexpected(f"the e-mail address {one.place} is not this person's")
-        if one.kind == "distinct_id" and one.value not in ids:
-            raise _unexpected(f"the distinct id {one.place} is not this person's")
+    for identifier in identifiers:
+        if identifier.kind == "email" and folded(identifier.value) not in addresses:
+            raise _unexpected(f"the e-mail address {identifier.place} is not this person's")
+        if identifier.kind == "distinct_id" and identifier.value not in ids:
+            raise _unexpected(f"the distinct id {identifier.place} is not this person's")
 
 
 def _unexpected(why: str) -> PostHogErasureError:
@@ -251,12 +251,13 @@ def _by_events(
         return people, sought
     known = {person.uuid: person for person in people}
     owned = {name for person in people for name in person.distinct_ids}
+    by_kind = {kind: [identifier for identifier in sought if identifier.kind == kind] for kind in KINDS}
     values: dict[str, list[str]] = {
-        _OF_IDS: [one.value for one in sought if one.kind == "distinct_id"],
-        _OF_ADDRESSES: [text for one in sought if one.kind == "email" for text in sorted(_spelt(one))],
-        _OF_PERSONS: [one.value for one in sought if one.kind == "uuid"],
+        _OF_IDS: [identifier.value for identifier in by_kind["distinct_id"]],
+        _OF_ADDRESSES: [text for address in by_kind["email"] for text in sorted(_spelt(address))],
+        _OF_PERSONS: [identifier.value for identifier in by_kind["uuid"]],
     }
-    wanted = {folded(one.value) for one in sought if one.kind == "email"}
+    wanted = {folded(address.value) for address in by_kind["email"]}
     carried: dict[str, set[str]] = {}  # the distinct ids of events, by the UUID that the events carry
     for where, some in values.items():
         for pack in packed(some):
@@ -271,10 +272,13 @@ def _by_events(
         ids.update(held.get(uuid, ()))
         known[uuid] = replace(person, distinct_ids=tuple(sorted({*person.distinct_ids, *ids})))
     seen = {name for ids in carried.values() for name in ids} | owned
-    alike = {folded(name) for name in seen}
-    there = {"uuid": carried.keys(), "distinct_id": seen, "email": alike}
-    left = [one for one in sought if (folded(one.value) if one.kind == "email" else one.value) not in there[one.kind]]
-    return [*known.values()], left
+    there = {"uuid": carried.keys(), "distinct_id": seen, "email": {folded(name) for name in seen}}
+    return [*known.values()], [identifier for identifier in sought if _key_of(identifier) not in there[identifier.kind]]
+
+
+def _key_of(identifier: Identifier) -> str:
+    """Return how an identifier is compared: addresses in any case."""
+    return folded(identifier.value) if identifier.kind == "email" else identifier.value
 
 
 def count(client: ErasureClient, people: Sequence[Person], until: datetime) -> list[Person]:

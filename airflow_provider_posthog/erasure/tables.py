@@ -100,13 +100,13 @@ def _count_at_once(client: ErasureClient, tables: Sequence[str], ids: Sequence[s
     """Count in all tables by a few queries; return whether it worked: a failing table fails its whole query."""
     totals: Counter[str] = Counter()
     for batch in batched(tables, _TOGETHER):
-        each = " UNION ALL ".join(
+        arms = " UNION ALL ".join(
             f"SELECT '{table}' AS place, count() AS found FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608
             for table in batch
         )
         for pack in packed(ids, text=_LONGEST // len(batch)):
             try:
-                rows = client.rows(f"SELECT * FROM ({each})", {"ids": pack}, str, int)  # noqa: S608 - names of its own
+                rows = client.rows(f"SELECT * FROM ({arms})", {"ids": pack}, str, int)  # noqa: S608 - names of its own
             except (PostHogValidationError, PostHogServerError):
                 return False
             if sorted(row[0] for row in rows) != sorted(batch):

@@ -59,20 +59,20 @@ class Report:
     is_proof: bool = True
     unverified: dict[str, str] = field(default_factory=dict)
 
-    def add(self, one: Judgement) -> None:
+    def add(self, judgement: Judgement) -> None:
         """Add a person.
 
-        :param one: the person's judgement.
+        :param judgement: the person's judgement.
         """
-        self.states[one.state] += 1
-        self.looked_up += one.facts.get("deletion_status") is not None
-        self.totals.update({name: value for name, value in one.facts.items() if type(value) is int})
-        named = self.examples.setdefault(one.state, [])
-        if one.state != "VERIFIED" and len(named) < _MAX_NAMED:
-            named.append(one)
-            self.places[one.uuid] = sum(self.states.values())
-        if one.state != "VERIFIED" and one.state not in PENDING:
-            self.unverified[one.uuid] = one.state
+        self.states[judgement.state] += 1
+        self.looked_up += judgement.facts.get("deletion_status") is not None
+        self.totals.update({name: value for name, value in judgement.facts.items() if type(value) is int})
+        named = self.examples.setdefault(judgement.state, [])
+        if judgement.state != "VERIFIED" and len(named) < _MAX_NAMED:
+            named.append(judgement)
+            self.places[judgement.uuid] = sum(self.states.values())
+        if judgement.state != "VERIFIED" and judgement.state not in PENDING:
+            self.unverified[judgement.uuid] = judgement.state
 
     @property
     def is_verified(self) -> bool:
@@ -93,7 +93,7 @@ class Report:
         """Return a few sentences; persons by their positions, as a UUID can be derived from a distinct id."""
         parts = [", ".join(f"{state} {n}" for state, n in sorted(self.states.items()))]
         for state, named in sorted(self.examples.items(), key=lambda item: item[0] in PENDING):
-            parts += [f"{state} (person {self.places[one.uuid]}): {one.reason}." for one in named[:5]]
+            parts += [f"{state} (person {self.places[judgement.uuid]}): {judgement.reason}." for judgement in named[:5]]
             if self.states[state] > 5:
                 parts.append(f"(and {self.states[state] - 5} more {state})")
         return "; ".join(parts[:1]) + (". " + " ".join(parts[1:]) if parts[1:] else "")
@@ -114,7 +114,7 @@ def verify(
     request: Request,
     since: datetime | None = None,
     *,
-    each: Callable[[Judgement], None] | None = None,
+    on_judgement: Callable[[Judgement], None] | None = None,
     only_events: bool = False,
 ) -> Report:
     """Check all persons of a request, once.
@@ -124,7 +124,7 @@ def verify(
     :param request: what was asked for.
     :param since: a moment before their events were first counted: then they are counted along PostHog's key, which
         reads little and proves nothing; ``None`` for a look at the whole history.
-    :param each: is called for each person; the report keeps only some of them.
+    :param on_judgement: is called for each person; the report keeps only some of them.
     :param only_events: count events, and nothing else: a look just before has shown that nobody has a profile, a place
         in a list, or a recording any more.
     """
@@ -132,10 +132,10 @@ def verify(
     report = Report(now=server.now, is_proof=since is None)
     for batch in batched(people, BATCH):
         left = MAX_STATUSES - report.looked_up
-        for one in check_persons(client, batch, request, server, left, since, only_events=only_events):
-            report.add(one)
-            if each is not None:
-                each(one)
+        for judgement in check_persons(client, batch, request, server, left, since, only_events=only_events):
+            report.add(judgement)
+            if on_judgement is not None:
+                on_judgement(judgement)
         report.unnamed += sum(not person.distinct_ids for person in batch)
     return report
 

@@ -27,7 +27,7 @@ from airflow_provider_posthog.extract.cells import (
 from airflow_provider_posthog.extract.planning import Planner, number_of, readable, rows_of
 from airflow_provider_posthog.extract.query_client import Result
 from airflow_provider_posthog.extract.windows import Piece, Window
-from airflow_provider_posthog.results.arrow_types import moment_of
+from airflow_provider_posthog.results.clickhouse_values import moment_of
 from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class CellPlanner(Planner):
         cuts = _cuts(cell, self._home(window))
         log.info("PostHog: counting %s was too much for one query (%s); counting its parts", window, error)
         edges = [cell.first_day, *cuts, cell.last_day]
-        return [replace(window, cell=replace(cell, first_day=one, last_day=two)) for one, two in pairwise(edges)]
+        return [replace(window, cell=replace(cell, first_day=first, last_day=last)) for first, last in pairwise(edges)]
 
     def _home(self, window: Window) -> tuple[int, int]:
         return _day_of(window.start) - _AROUND, _day_of(window.end) + _AROUND

@@ -116,12 +116,12 @@ class Cell:
         day, *rest = _whole(place[0], -1 if len(place) > 1 else 0, LAST_DAY), *place[1:]
         if not rest:
             return self._from(day)
-        one, left = day_of(day), self._from(day + 1) if day < LAST_DAY else []
+        cell, left = day_of(day), self._from(day + 1) if day < LAST_DAY else []
         if isinstance(rest[0], (list, tuple)):
-            return [replace(one, low=_edge(rest[0])), *left]
+            return [replace(cell, low=_edge(rest[0])), *left]
         name, *hashes = _name(rest[0]), *map(_hash, rest[1:])
-        event = replace(one, low=(name, False), high=(name, True))
-        others = [replace(one, low=(name, True)), *left]
+        event = replace(cell, low=(name, False), high=(name, True))
+        others = [replace(cell, low=(name, True)), *left]
         if len(hashes) == 1:
             return [replace(event, hashes=(hashes[0], HASHES)), *others]
         first, last, key = hashes
@@ -352,11 +352,11 @@ def _units(groups: Sequence[Group]) -> list[list[Group]] | None:
     return [[group] for group in groups] if len({group.day for group in groups}) == 1 else None
 
 
-def _between(one: str, two: str, *, at_next: bool) -> Edge | None:
+def _between(low: str, high: str, *, at_next: bool) -> Edge | None:
     """Return an edge between two consecutive events; ``None`` if no condition can express it."""
-    if at_next or not is_exact(one):
-        return (two, False) if is_exact(two) else None
-    return one, True
+    if at_next or not is_exact(low):
+        return (high, False) if is_exact(high) else None
+    return low, True
 
 
 def hash_boxes(

@@ -23,7 +23,8 @@ from airflow_provider_posthog.extract.bare_query import has_limit_without_order
 from airflow_provider_posthog.extract.query_client import Asker, Result, is_long
 from airflow_provider_posthog.extract.sources import Source, is_own
 from airflow_provider_posthog.extract.windows import Piece
-from airflow_provider_posthog.results.arrow_types import bare, batch_of, schema_of
+from airflow_provider_posthog.results.arrow_types import batch_of, schema_of
+from airflow_provider_posthog.results.clickhouse_values import bare
 from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)

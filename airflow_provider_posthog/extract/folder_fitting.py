@@ -13,7 +13,6 @@ import pyarrow.compute as pc  # noqa: TID253
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 
-POLICIES = ("evolve", "freeze", "quarantine")
 #: The column that says why a row was set aside.
 REASON = "_posthog_reason"
 #: Rows that are set aside stay in memory until the end; more of them mean that the tables do not match.

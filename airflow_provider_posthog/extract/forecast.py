@@ -76,7 +76,8 @@ class Forecast:
         :param now: the time, in UTC.
         """
         size = f" and {_bytes(self.size)}" if self.row_bytes or not self.rows else ""
-        needs = f"{what}: {self.rows:,} rows to read, by about {self.queries:,} queries{size}"
+        asked = "query" if self.queries == 1 else "queries"
+        needs = f"{what}: {self.rows:,} rows to read, by about {self.queries:,} {asked}{size}"
         if not self.share:
             return f"{needs}; no rate limits are kept"
         return f"{needs}{self._budget()}; {self._limits(now)}"

@@ -143,8 +143,8 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
         return
     coded = [texts.combine_chunks().dictionary_encode(null_encoding="encode") for _, texts in written]
     codes = coded[0].indices.cast(pa.int64())
-    for one in coded[1:]:
-        codes = pc.add(pc.multiply(codes, len(one.dictionary)), one.indices.cast(pa.int64()))
+    for column in coded[1:]:
+        codes = pc.add(pc.multiply(codes, len(column.dictionary)), column.indices.cast(pa.int64()))
     codes = codes.dictionary_encode()
     values = codes.dictionary.to_pylist()
     columns = [part for part in layout.partitions if part not in _FOLDERS]
@@ -160,9 +160,9 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
     first = 0
     for code, value in enumerate(values):
         partition: dict[str, str | None] = {}
-        for (name, _), one in zip(reversed(written), reversed(coded), strict=True):
-            value, at = divmod(value, len(one.dictionary))
-            partition = {name: one.dictionary[at].as_py(), **partition}
+        for (name, _), column in zip(reversed(written), reversed(coded), strict=True):
+            value, at = divmod(value, len(column.dictionary))
+            partition = {name: column.dictionary[at].as_py(), **partition}
         yield partition, rows.slice(first, counts[code])
         first += counts[code]
 

@@ -31,7 +31,7 @@ from airflow_provider_posthog.extract.windows import (
     step_of,
     time_pieces,
 )
-from airflow_provider_posthog.results.arrow_types import moment_of
+from airflow_provider_posthog.results.clickhouse_values import moment_of
 from airflow_provider_posthog.results.heaviness import is_too_heavy
 
 log = logging.getLogger(__name__)

@@ -232,15 +232,15 @@ class _Taking(Generic[T]):
         arriving: Arriving,
         collector: Collector[T],
         check: Callable[[], None],
-        turn: threading.Lock,
+        parse_lock: threading.Lock,
         *,
         exact: bool,
     ) -> None:
         self._arriving = arriving
-        self._turn = turn
+        self._parse_lock = parse_lock
         self._collector = collector
         self._check = check
-        self._slices = RowSlices(self._pieces(), exact=exact, turn=turn)
+        self._slices = RowSlices(self._pieces(), exact=exact, parse_lock=parse_lock)
         self._coming = 0.0
 
     def parts(self) -> tuple[Parts[T], PostHogTransportError | None]:
@@ -250,7 +250,7 @@ class _Taking(Generic[T]):
         for rows in self._slices:
             try:
                 if trouble is None:
-                    with self._turn:
+                    with self._parse_lock:
                         collector.add(rows)
             except PostHogTransportError as error:
                 # What follows the rows may hold a better reason, such as that the query failed.

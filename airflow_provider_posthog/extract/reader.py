@@ -43,8 +43,6 @@ __all__ = ["Chunk", "Extraction", "Progress"]
 
 log = logging.getLogger(__name__)
 
-DAY = timedelta(days=1)
-
 
 @dataclass(frozen=True)
 class Progress:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogTransportError, clean
+from airflow_provider_posthog.results.clickhouse_values import bare, day_of, exact_moment_of, integer_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +22,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.api.settings import ClientSettings
 
-_WRAPPED = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
 _INTEGER = re.compile(r"U?Int(?:8|16|32|64|128|256)|Bool")
 _TEXT = re.compile(r"String|UUID|IPv[46]|(?:FixedString|Enum8|Enum16)\(.*\)", re.DOTALL)
-_DIGITS = re.compile(r"-?[0-9]+")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-#: ClickHouse's times have any number of digits after the second; Python before 3.11 reads three or six.
-_TIME = re.compile(r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2})?")
 
 
 def data_frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], types: object) -> pd.DataFrame:
@@ -138,13 +134,7 @@ def _kinds(types: object, count: int) -> list[str]:
     if not isinstance(types, list) or len(types) != count:
         return [""] * count
     named = [pair[1] if isinstance(pair, list) and len(pair) == 2 else pair for pair in types]
-    return [_bare(kind) if isinstance(kind, str) else "" for kind in named]
-
-
-def _bare(kind: str) -> str:
-    while wrapped := _WRAPPED.fullmatch(kind.strip()):
-        kind = wrapped[1]
-    return kind.strip()
+    return [bare(kind) if isinstance(kind, str) else "" for kind in named]
 
 
 def _column(values: list[Any], kind: str) -> pd.Series:
@@ -169,7 +159,7 @@ def _integers(values: list[Any]) -> pd.Series:
     import numpy as np
     import pandas as pd
 
-    numbers = [None if value is None else _integer(value) for value in values]
+    numbers = [None if value is None else integer_of(value) for value in values]
     known = [number for number in numbers if number is not None]
     low, high = min(known, default=0), max(known, default=0)
     if low < -(2**63) or high >= 2**64 or (low < 0 and high >= 2**63):
@@ -179,23 +169,11 @@ def _integers(values: list[Any]) -> pd.Series:
     return _series(pd.arrays.IntegerArray(filled, mask))
 
 
-def _integer(value: object) -> int:
-    if isinstance(value, int) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
-        return int(value)  # of texts, int() alone would take `1_000` and spaces
-    raise TypeError
-
-
-def _day(value: str) -> date:
-    if not _DAY.fullmatch(value):
-        raise ValueError  # a time of that day, perhaps
-    return date.fromisoformat(value)
-
-
 def _days(values: list[Any]) -> Any:  # noqa: ANN401 - an array of NumPy's
     import numpy as np
 
     # In seconds: pandas has no days, and nanoseconds end in 2262.
-    days = [None if value is None else _day(value) for value in values]
+    days = [None if value is None else day_of(value) for value in values]
     return np.array(days, dtype="datetime64[D]").astype("datetime64[s]")
 
 
@@ -211,16 +189,7 @@ def _times(values: list[Any]) -> pd.Series:
 def _naive(values: list[Any]) -> Iterator[datetime | None]:
     """Yield times in UTC, without saying so, as NumPy wants them."""
     for value in values:
-        if value is None:
-            yield None
-            continue
-        parts = _TIME.fullmatch(value)
-        if parts is None or (parts[3] or "")[6:].strip("0"):
-            raise ValueError  # nanoseconds would be cut
-        day, time, fraction, offset = parts.groups()
-        text = f"{day}T{time or '00:00:00'}.{(fraction or '').ljust(6, '0')[:6]}"
-        read = datetime.fromisoformat(text + ("+00:00" if offset in (None, "Z") else offset))
-        yield read.astimezone(timezone.utc).replace(tzinfo=None)
+        yield None if value is None else exact_moment_of(value).replace(tzinfo=None)
 
 
 def _objects(values: list[Any]) -> pd.Series:

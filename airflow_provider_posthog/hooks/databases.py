@@ -224,8 +224,9 @@ class SqlDatabase:
             return PostHogSettingsError(
                 "sql_conn_id",
                 "is a connection of the type generic, which is no database.",
-                'Write its type. For DuckDB set AIRFLOW_CONN_<ID>=\'{"conn_type": "duckdb", "host": '
-                '"/data/warehouse.duckdb"}\': the command line and the form do not know that type.',
+                "Install Airflow's provider of the database (such as apache-airflow-providers-postgres) and make the "
+                "connection anew: without it `airflow connections add` stores every type as generic. For DuckDB set "
+                'AIRFLOW_CONN_<ID>=\'{"conn_type": "duckdb", "host": "/data/warehouse.duckdb"}\'.',
             )
         return PostHogSettingsError(
             "sql_conn_id",

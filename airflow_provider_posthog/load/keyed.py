@@ -210,9 +210,9 @@ class KeyedLoader(Loader):
     def _end_gone(self, where: str, values: Sequence[Any]) -> int:
         """Delete or mark existing rows that were not loaded; return how many."""
         keys = self._list(self.target.key)
-        one = keys if len(self.target.key) == 1 else f"({keys})"
+        key = keys if len(self.target.key) == 1 else f"({keys})"
         there = self._ask("count(*)", where, values) - self._inserted
-        gone = f"{where} AND {one} NOT IN (SELECT {keys} FROM {self._quote(self._seen)})"
+        gone = f"{where} AND {key} NOT IN (SELECT {keys} FROM {self._quote(self._seen)})"
         number = self._ask("count(*)", gone, values)
         self._guard_gone(there, number)
         if self.target.deleted == "delete":

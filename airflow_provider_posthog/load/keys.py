@@ -32,8 +32,8 @@ def differing(names: Sequence[str], keys: Sequence[Key] | None) -> list[str]:
     """
     if not keys:
         return list(names)
-    one, other = keys
-    return [name for name, left, right in zip(names, one, other, strict=True) if left != right]
+    first, other = keys
+    return [name for name, left, right in zip(names, first, other, strict=True) if left != right]
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a value of any type

@@ -277,17 +277,19 @@ class Loader(Connected):
                 "Leave them out of columns, add them to the table, or write 'evolve'.",
             )
 
-    def _widened(self, one: Existing) -> Existing:
+    def _widened(self, existing: Existing) -> Existing:
         """Widen a column of the table to hold the loaded values, if needed and possible."""
-        coming = {self.dialect.fold(column.name): column for column in self.schema}.get(self.dialect.fold(one.name))
-        if coming is None or not self.dialect.alters or fits(coming, one.type, self.dialect):
-            return one
-        widened = wider(coming, one.type, self.dialect)
+        coming = {self.dialect.fold(column.name): column for column in self.schema}.get(
+            self.dialect.fold(existing.name)
+        )
+        if coming is None or not self.dialect.alters or fits(coming, existing.type, self.dialect):
+            return existing
+        widened = wider(coming, existing.type, self.dialect)
         if widened is None:
-            return one
-        clause = self.dialect.alters.format(column=self._quote(one.name), type=widened)
+            return existing
+        clause = self.dialect.alters.format(column=self._quote(existing.name), type=widened)
         self._execute(f"ALTER TABLE {self._name} {clause}")
-        return replace(one, type=widened)
+        return replace(existing, type=widened)
 
     @property
     def _rejected_name(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.api.call import Call, json_page
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogNotFoundError,
@@ -18,8 +19,8 @@ from airflow_provider_posthog.tasks.base import at_once
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -131,7 +132,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         if self.persons is not None and not isinstance(self.persons, Mapping):
             raise PostHogSettingsError("persons", "is none.", "Write what PostHogResolvePersonsOperator returned.")
         if self.persons is not None:
-            handover = self.handed_over(self.persons, "persons")
+            handover = self.handover_of(self.persons, "persons")
             work = self.work_of(handover, "persons")
         else:
             work = self.own.file()
@@ -258,8 +259,6 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
     def _cohort_names(self) -> tuple[dict[int, str], dict[str, str]]:
         """Return the names of cohorts, or why they are not known."""
-        from airflow_provider_posthog.api.call import Call, json_page
-
         call: Call[dict[str, Any]] = Call(
             "cohorts.list", "GET", "cohorts/", json_page, query={"limit": 100}, scopes=("cohort:read",), paging="offset"
         )

@@ -69,17 +69,17 @@ class PostHogAnnotationOperator(PostHogOperator):
             )
         ti = context.get("ti")
         run = [ti.dag_id, ti.run_id, ti.task_id, getattr(ti, "map_index", -1)] if ti is not None else [self.task_id]
-        return dict(
-            annotate(
-                self.hook.client,
-                self.content,
-                mark_of(*run),
-                self._at(context),
-                scope=cast("Scope", self.scope),
-                emoji=self.emoji,
-                hidden=self.hidden,
-            )
+        made = annotate(
+            self.hook.client,
+            self.content,
+            mark_of(*run),
+            self._at(context),
+            scope=cast("Scope", self.scope),
+            emoji=self.emoji,
+            hidden=self.hidden,
         )
+        self.concludes("Annotation %s %s", made["id"], "is there" if made["created"] else "was there already")
+        return dict(made)
 
     def _at(self, context: Context) -> datetime:
         given = self.date_marker

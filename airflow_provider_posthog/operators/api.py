@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.api.states import failure_in
-from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_ITEMS, Output, json_line, unfit_for_xcom
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -187,14 +187,12 @@ class PostHogApiOperator(PostHogOperator):
         rows = None
         if shape == "file":
             from airflow_provider_posthog.download.export_file import download_export
+            from airflow_provider_posthog.download.file_kinds import check_content_type
             from airflow_provider_posthog.download.http import download
 
             fetch = download_export if call.name == "exports.content" else download
-            kind = fetch(self.hook.client, call, atomic).content_type
-            if kind in _NOT_A_FILE[call.name]:
-                raise PostHogTransportError(
-                    f"{call.name} brought {kind} and no file: something between here and PostHog answered in its place"
-                )
+            received = fetch(self.hook.client, call, atomic)
+            check_content_type(received.content_type, _NOT_A_FILE[call.name], f"the file of {call.name}")
         elif shape == "value":
             atomic.write(json_line(self._value(call), call.name))
         else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.interval import moment_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.project_token import project_token
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class PostHogCaptureOperator(PostHogOperator):
         if dropped:
             raise PostHogIncompleteError(f"PostHog dropped the event ({', '.join(dropped)}).")
         results = [verdict.result for verdict in verdicts]
+        self.concludes("PostHog took %s", counted(len(events), "event"))
         return {
             "sent": len(events),
             "uuids": [shown(event.uuid) for event in events],

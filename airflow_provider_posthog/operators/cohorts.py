@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import cohorts, jobs, queries
 from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
@@ -25,8 +25,9 @@ from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, last_cal
 from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids_of, packs_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
+from airflow_provider_posthog.tasks.lists import number_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -68,7 +69,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param replace: remove everybody from the cohort who is not among the members.
     :param rejects_path: a file (JSON lines) that names each id without a person, and each person that is not in it.
     :param max_rejects: how many ids may have no person.
-    :param poll_interval: seconds (or a timedelta) between two looks.
+    :param poll_interval: seconds (or a timedelta) between two polls.
     :param timeout: seconds (or a timedelta) that PostHog may take to fill it, for each 1,000 ids.
     :param deferrable: wait in the triggerer. The ids are read again afterwards; if there are others by then, all of
         them are put in.
@@ -93,10 +94,16 @@ class PostHogStaticCohortOperator(PostHogOperator):
         "sql",
         "parameters",
         "path",
+        "format",
+        "object_storage_conn_id",
+        "column",
         "rejects_path",
         "max_rejects",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **{"query": "sql", "values": "json", "sql": "sql", "parameters": "json"}
+    }
     operator_extra_links = (PostHogLink(),)
 
     def __init__(
@@ -153,29 +160,29 @@ class PostHogStaticCohortOperator(PostHogOperator):
         """
         from airflow_provider_posthog.triggers.jobs import JobEvent
 
-        told = JobEvent.parse(event, jobs.WATCHED.name)
-        if is_of_earlier_try(told.try_number, context):
+        fired = JobEvent.parse(event, jobs.WATCHED.name)
+        if is_of_earlier_try(fired.try_number, context):
             return self._run(context, None)
-        fill = Fill.parse(told.job_id)
-        if told.ended.outcome == "timeout":
+        fill = Fill.parse(fired.job_id)
+        if fired.ended.outcome == "timeout":
             raise self._late(fill.cohort)
-        if told.ended.outcome in ("failed", "gone"):
-            raise self._failed(fill.cohort, told.ended.reason)
-        if told.ended.outcome != "succeeded":
-            reason = f"Lost sight of cohort {fill.cohort} ({told.ended.outcome}): {told.ended.reason}"
+        if fired.ended.outcome in ("failed", "gone"):
+            raise self._failed(fill.cohort, fired.ended.reason)
+        if fired.ended.outcome != "succeeded":
+            reason = f"Lost sight of cohort {fill.cohort} ({fired.ended.outcome}): {fired.ended.reason}"
             raise PostHogJobError(reason, job_id=str(fill.cohort))
         return self._run(context, fill)
 
     def _run(self, context: Context, filled: Fill | None) -> dict[str, Any]:
         output = self._check()
-        found = self._cohort() if filled is None else self._retrieve(filled.cohort)
+        cohort = self._cohort() if filled is None else self._retrieve(filled.cohort)
         people = People(self.hook)
         ids: list[str] | None = None
         unknown: list[str] = []
         if self.query:
             statement = {"kind": "HogQLQuery", "query": self.query, "values": dict(self.values or {})}
             wanted = people.of_query(self.query, self.values or {})
-            fill = self._fill(found, [statement], filled, context)
+            fill = self._fill(cohort, [statement], filled, context)
         else:
             with self._rows() as (columns, rows):
                 ids = list(dict.fromkeys(ids_of(columns, rows, self.column)))
@@ -183,15 +190,15 @@ class PostHogStaticCohortOperator(PostHogOperator):
             wanted = set(persons.values())
             # In an order that stays, whatever the database's: a task that was deferred finds where it was.
             packs = packs_of(sorted(persons))
-            fill = self._fill(found, [queries.hogql(_FILL, {"ids": some}) for some in packs], filled, context)
+            fill = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in packs], filled, context)
         number = fill.cohort
         members = people.of_cohort(number)
         removed = self._remove(number, members - wanted) if self.replace else 0
         missing = sorted(wanted - members)
         self._write_rejects(output, context, unknown, missing)
         self._prove(number, missing, unknown)
-        told = number, counted(len(wanted), "person"), counted(len(unknown), "id")
-        self.concludes("Cohort %d has all of %s; %s belong to nobody", *told)
+        words = number, counted(len(wanted), "person"), counted(len(unknown), "id")
+        self.concludes("Cohort %d has all of %s; %s belong to nobody", *words)
         return {
             "cohort_id": number,
             "created": fill.created,
@@ -226,48 +233,45 @@ class PostHogStaticCohortOperator(PostHogOperator):
         if self.sql:
             from airflow_provider_posthog.hooks.sql_rows import rows_of
 
-            with rows_of(str(self.sql_conn_id), self.sql, self.parameters) as found:
-                yield found
+            with rows_of(str(self.sql_conn_id), self.sql, self.parameters) as rows:
+                yield rows
             return
-        with file_rows(str(self.path), self.format, self.object_storage_conn_id) as found:
-            yield found
+        with file_rows(str(self.path), self.format, self.object_storage_conn_id) as rows:
+            yield rows
 
     # The cohort.
 
     def _cohort(self) -> Mapping[str, Any] | None:
         if self.cohort_id:
-            text = str(self.cohort_id).strip()
-            if not text.isdecimal():
-                raise PostHogSettingsError("cohort_id", "is not a number.", "Write the number in its address.")
-            found = self._retrieve(int(text))
+            cohort = self._retrieve(number_of("cohort_id", self.cohort_id))
         else:
-            named = [each for each in self.hook.pages(cohorts.list(limit=100)) if each.get("name") == self.name]
+            named = [cohort for cohort in self.hook.pages(cohorts.list(limit=100)) if cohort.get("name") == self.name]
             if len(named) > 1:
                 raise PostHogSettingsError("name", f"{len(named)} cohorts have it.", "Write the cohort_id of one.")
             if not named:
                 return None
-            found = named[0]
-        if not found.get("is_static"):
+            cohort = named[0]
+        if not cohort.get("is_static"):
             raise PostHogSettingsError("cohort_id", "is not of a static cohort.", "Name one that is, or a new one.")
-        return found
+        return cohort
 
     def _retrieve(self, number: int) -> Mapping[str, Any]:
         call: Call[Any] = cohorts.retrieve(number)
-        found: Mapping[str, Any] = self.hook.send(call)
-        return found
+        cohort: Mapping[str, Any] = self.hook.send(call)
+        return cohort
 
     def _fill(
         self,
-        found: Mapping[str, Any] | None,
+        cohort: Mapping[str, Any] | None,
         statements: list[dict[str, Any]],
         filled: Fill | None,
         context: Context,
     ) -> Fill:
         """Put in the persons of all statements, or of those that are left; return the last that was done."""
-        if not statements and found is None:
+        if not statements and cohort is None:
             statements = [queries.hogql(f"{_FILL} AND 1 = 2", {"ids": [""]})]
-        digest, number = digest_of(statements), int(found["id"]) if found is not None else 0
-        created = filled.created if filled is not None else found is None
+        digest, number = digest_of(statements), int(cohort["id"]) if cohort is not None else 0
+        created = filled.created if filled is not None else cohort is None
         last = Fill(number, "0", 0, created, digest)
         if filled is not None and filled.digest == digest:
             last = filled
@@ -294,10 +298,10 @@ class PostHogStaticCohortOperator(PostHogOperator):
             made: Mapping[str, Any] = self.hook.send(call)
             return made
         except PostHogTransportError as error:
-            found = self._cohort() if error.sent else None
-            if found is None:
+            cohort = self._cohort() if error.sent else None
+            if cohort is None:
                 raise
-            return found
+            return cohort
 
     def _wait(self, fill: Fill, context: Context) -> None:
         """Wait until PostHog has filled it: not only begun, and not only what it had calculated before."""
@@ -328,7 +332,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             try_number=Identity.of(context).try_number,
             looked=True,
         )
-        backstop = timedelta(seconds=max(1.0, end - time.time()) + 2 * poll + 60 + jobs.LAST_TURN)
+        backstop = timedelta(seconds=max(1.0, end - time.time()) + 2 * poll + 60 + jobs.LONGEST_OVERRUN)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
 
     @staticmethod

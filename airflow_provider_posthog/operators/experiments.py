@@ -12,9 +12,10 @@ from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Identity, Job
+from airflow_provider_posthog.tasks.lists import number_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.small_table import SmallTable
-from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
 
     def prepare(self) -> dict[str, Any]:
         """Check the arguments, and that the experiment has begun."""
-        number = self._number()
+        number = number_of("experiment_id", self.experiment_id)
         output, table = self._output(), self._small_table(number)
         if output is None and table is None:
             raise PostHogSettingsError("path", "is empty, and so is table.", "Write where the rows go.")
@@ -114,16 +115,10 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
             output.refuse_if_there(self._identity)
         if table is not None:
             table.check()
-        found = self.hook.client.send(experiments.retrieve(number))
-        if self.recalculate and not found.get("start_date"):
+        experiment = self.hook.client.send(experiments.retrieve(number))
+        if self.recalculate and not experiment.get("start_date"):
             raise PostHogSettingsError("experiment_id", "is of an experiment that has not begun.", "Launch it first.")
         return {"experiment": number}
-
-    def _number(self) -> int:
-        text = str(self.experiment_id).strip()
-        if not text.isdecimal() or not int(text):
-            raise PostHogSettingsError("experiment_id", "is not a number.", "Write the number in its address.")
-        return int(text)
 
     def _output(self) -> Output | None:
         if not self.path:
@@ -142,8 +137,8 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
         """Begin the calculation, or take up the one that goes on."""
-        found, at = self.server_time(experiments.recalculate(request["experiment"]))
-        return self._text(request["experiment"], str(found["id"]), at), {}
+        recalculation, at = self.server_time(experiments.recalculate(request["experiment"]))
+        return self._text(request["experiment"], str(recalculation["id"]), at), {}
 
     @staticmethod
     def _text(number: int, run_id: str, at: float) -> str:
@@ -152,12 +147,12 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the newest calculation that has ended, if this run of the DAG may have begun it."""
         try:
-            found = self.hook.client.send(experiments.recalculation(request["experiment"], "latest"))
+            recalculation = self.hook.client.send(experiments.recalculation(request["experiment"], "latest"))
         except PostHogNotFoundError:
             return
-        created = moment(found.get("created_at"))
-        if created is not None and found.get("id") and self.is_ours(created.timestamp()):
-            text = self._text(request["experiment"], str(found["id"]), created.timestamp())
+        created = moment(recalculation.get("created_at"))
+        if created is not None and recalculation.get("id") and self.is_ours(created.timestamp()):
+            text = self._text(request["experiment"], str(recalculation["id"]), created.timestamp())
             yield Job(text, self.marker_of(request), created.timestamp()), self.ask(Watched.parse(text))
 
     def link(self, job: Job) -> str:
@@ -191,8 +186,8 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
                 output.commit(atomic)
         if table is not None:
             table.write([_typed(row) for row in rows])
-        told = number, counted(len(rows), "row"), counted(counts["metrics"], "metric")
-        self.concludes("Experiment %d: %s of %s", *told)
+        words = number, counted(len(rows), "row"), counted(counts["metrics"], "metric")
+        self.concludes("Experiment %d: %s of %s", *words)
         return {
             "experiment_id": number,
             "recalculation_id": calculation.get("id"),

@@ -13,7 +13,7 @@ from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogSettings
 from airflow_provider_posthog.results.answer import hides_cuts
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
-from airflow_provider_posthog.tasks.lists import listed, values_of
+from airflow_provider_posthog.tasks.lists import listed, number_of, values_of
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         values_of(self.values, is_text=isinstance(self.query, str))
         body: dict[str, Any] = {"export_format": self._format}
         if self.dashboard is not None:
-            body["dashboard"] = _number("dashboard", self.dashboard)
+            body["dashboard"] = number_of("dashboard", self.dashboard)
         if self.query is not None:
             context["source"] = self._source(self.query)
         elif (unwrap(context.get("source")) or {}).get("kind") == "HogQLQuery":
@@ -180,11 +180,13 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
         export: Any = job.facts
         if not export or (self.wait_for_completion and not export.get("has_content")):
             export = self.hook.client.send(exports.retrieve(int(job.id)))
-        told = exports.summary(export, self.hook.settings())
+        summary = exports.summary(export, self.hook.settings())
         if self.wait_for_completion:
-            expires = f", expires {str(told['expires_after'])[:10]}" if told.get("expires_after") else ""
-            self.concludes("Export %s is ready: %s%s", job.id, told.get("filename") or told["export_format"], expires)
-        return told
+            expires = f", expires {str(summary['expires_after'])[:10]}" if summary.get("expires_after") else ""
+            self.concludes(
+                "Export %s is ready: %s%s", job.id, summary.get("filename") or summary["export_format"], expires
+            )
+        return summary
 
     def link(self, job: Job) -> str:
         """Return the page of what is exported: the insight, the dashboard, else the list of exports."""
@@ -302,10 +304,3 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
                 "Open it in PostHog and save it again, or write query=... .",
             )
         context["source"] = source
-
-
-def _number(name: str, value: object) -> int:
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
-        raise PostHogSettingsError(name, f"{text[:60]!r} is not a number.", f"Write the {name}'s id.")
-    return int(text)

@@ -15,6 +15,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.lists import listed
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -91,6 +92,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
                 f"Of {len(keys)} groups, {missing} do not exist, and {len(left)} still have properties that PostHog "
                 f"accepted to delete (numbers {', '.join(map(str, [*left][:20])) or 'none'} of group_keys)."
             )
+        self.concludes("Removed properties from %s: %d", counted(len(keys) - missing, "group"), removed)
         return {"groups": len(keys) - missing, "not_found": missing, "properties": removed}
 
     def _clear(self, index: int, key: str, timeout: float) -> tuple[int, list[str]]:
@@ -109,8 +111,8 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
         from airflow_provider_posthog.api import groups
 
         text = str(self.group_type).strip()
-        for one in self.client.send(groups.types()):
-            index = one.get("group_type_index")
-            if isinstance(index, int) and text in (one.get("group_type"), str(index)):
+        for group_type in self.client.send(groups.types()):
+            index = group_type.get("group_type_index")
+            if isinstance(index, int) and text in (group_type.get("group_type"), str(index)):
                 return index
         raise PostHogSettingsError("group_type", "is none of this project's.", "Write a type's name, or its index.")

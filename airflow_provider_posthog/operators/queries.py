@@ -24,9 +24,9 @@ from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lists import values_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 from airflow_provider_posthog.tasks.retention import OnRetention, RetentionMixin
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -92,6 +92,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         "path",
         "on_retention",
         "object_storage_conn_id",
+        "name",
         "max_bytes_read",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")

@@ -12,7 +12,7 @@ import struct
 import sys
 from array import array
 from collections.abc import Callable, Sequence
-from datetime import date, datetime, timezone
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -21,11 +21,11 @@ import pyarrow.compute as pc  # noqa: TID253
 from pyarrow.lib import StringBuilder  # noqa: TID253
 
 from airflow_provider_posthog.exceptions import PostHogTransportError, clean
+from airflow_provider_posthog.results.clickhouse_values import bare, day_of, exact_moment_of, integer_of
 
 #: All times: in UTC whatever the project's time zone is, as exact as PostHog keeps them.
 TIMESTAMP = pa.timestamp("us", "UTC")
 
-_WRAPPED = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)", re.DOTALL)
 _DECIMAL = re.compile(r"Decimal\(\s*(\d+)\s*,\s*(\d+)\s*\)")
 _PLAIN: dict[str, pa.DataType] = {
     "Bool": pa.bool_(),
@@ -43,21 +43,15 @@ _PLAIN: dict[str, pa.DataType] = {
     "Date32": pa.date32(),
 }
 #: Numbers as ClickHouse writes them in text; Python's own readers take ``1_000`` and spaces, too.
-_INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"[-+]?(?:inf|nan)")
 #: A float keeps so many digits of any decimal number; of one with more, some may be gone before it came.
 _DIGITS_OF_FLOATS = 15
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 #: The first and the last day, and moment, that Python knows, counted from 1970.
 _DAYS = date.min.toordinal() - date(1970, 1, 1).toordinal(), date.max.toordinal() - date(1970, 1, 1).toordinal()
 _MOMENTS = _DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1
 #: The end of a text that tells its offset from UTC.
 _OFFSET = re.compile(r"(?:Z|[+-]\d\d:?\d\d(?::?\d\d)?)$")
-#: ClickHouse's times have any number of digits after the second; Python before 3.11 reads three or six.
-_TIME = re.compile(
-    r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9}))?)?(Z|[+-]\d{2}:\d{2}(?::\d{2})?)?", re.ASCII
-)
 
 
 def schema_of(columns: Sequence[str], types: Sequence[Sequence[str]]) -> pa.Schema:
@@ -117,17 +111,6 @@ def type_of(kind: str) -> pa.DataType:
     return pa.string()
 
 
-def bare(kind: str) -> str:
-    """Return a ClickHouse type without ``Nullable`` and ``LowCardinality`` around it.
-
-    :param kind: the type.
-    """
-    kind = kind.strip()
-    while wrapped := _WRAPPED.fullmatch(kind):
-        kind = wrapped[1].strip()
-    return kind
-
-
 def batch_of(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.RecordBatch:
     """Return rows as an Arrow batch.
 
@@ -153,9 +136,9 @@ def _array(field: pa.Field, values: Sequence[Any]) -> pa.Array:
         return _fast(values, field.type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         pass  # pa.ArrowInvalid is a ValueError; the values are looked at one by one
-    one = _reader(field.type)
+    read = _reader(field.type)
     try:
-        return pa.array([None if value is None else one(value) for value in values], field.type)
+        return pa.array([None if value is None else read(value) for value in values], field.type)
     except (pa.ArrowException, ArithmeticError, TypeError, ValueError):
         raise PostHogTransportError(
             f"the column {clean(field.name)[:60]!r} holds what is no {field.type}, as PostHog says it is"
@@ -226,46 +209,18 @@ def _texts(values: Sequence[str | None]) -> pa.Array:
 
 def _reader(kind: pa.DataType) -> Callable[[Any], Any]:
     if pa.types.is_timestamp(kind):
-        return _exact_moment
+        return exact_moment_of
     if pa.types.is_date(kind):
-        return _day
+        return day_of
     if pa.types.is_decimal(kind):
         return _decimal
     if pa.types.is_boolean(kind):
         return _truth
     if pa.types.is_integer(kind):
-        return _integer
+        return integer_of
     if pa.types.is_floating(kind):
         return _short_float if kind == pa.float32() else _float
     return _text
-
-
-def moment_of(value: str) -> datetime:
-    """Read a time of ClickHouse's, down to the microsecond that it is in; one without an offset is UTC.
-
-    :param value: such as ``2026-11-21T08:09:33.339419-05:00``.
-    :raises ValueError: if it is none.
-    """
-    parts = _TIME.fullmatch(value)
-    if parts is None:
-        raise ValueError
-    day, time, fraction, offset = parts.groups()
-    text = f"{day}T{time or '00:00:00'}.{(fraction or '').ljust(6, '0')[:6]}"
-    read = datetime.fromisoformat(text + ("+00:00" if offset in (None, "Z") else offset))
-    return read.astimezone(timezone.utc)
-
-
-def _exact_moment(value: str) -> datetime:
-    parts = _TIME.fullmatch(value)
-    if parts is not None and (parts[3] or "")[6:].strip("0"):
-        raise ValueError  # nanoseconds, which would be cut
-    return moment_of(value)
-
-
-def _day(value: str) -> date:
-    if not _DAY.fullmatch(value):
-        raise ValueError  # a time of that day, perhaps
-    return date.fromisoformat(value)
 
 
 def _decimal(value: object) -> Decimal:
@@ -282,12 +237,6 @@ def _truth(value: object) -> bool:
     if value not in known:
         raise ValueError
     return known[value]
-
-
-def _integer(value: object) -> int:
-    if isinstance(value, int) or (isinstance(value, str) and _INTEGER.fullmatch(value)):
-        return int(value)
-    raise TypeError  # a float is not an integer that came whole
 
 
 def _float(value: object) -> float:

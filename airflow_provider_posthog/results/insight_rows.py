@@ -40,7 +40,7 @@ def _pairs_of(columns: Sequence[str], types: object) -> list[list[str]] | None:
     """Return the types under the columns' names; a table of events has types without names."""
     if not isinstance(types, list) or len(types) != len(columns):
         return None
-    kinds = [each[1] if isinstance(each, (list, tuple)) and len(each) == 2 else each for each in types]
+    kinds = [kind[1] if isinstance(kind, (list, tuple)) and len(kind) == 2 else kind for kind in types]
     return [[name, str(kind)] for name, kind in zip(columns, kinds, strict=True)]
 
 

@@ -159,17 +159,17 @@ def _mapping(value: object) -> Mapping[str, Any]:
 def _formulas(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of a trend's formulas."""
     nodes = options.get("formulaNodes") or options.get("formulas") or [options.get("formula")]
-    named = [(each.get("custom_name") or each.get("formula")) if isinstance(each, Mapping) else each for each in nodes]
+    named = [(node.get("custom_name") or node.get("formula")) if isinstance(node, Mapping) else node for node in nodes]
     return tuple(str(name) for name in named if name)
 
 
 def _number_of(breakdown: Mapping[str, Any]) -> int:
-    several, one = breakdown.get("breakdowns"), breakdown.get("breakdown")
+    several, single = breakdown.get("breakdowns"), breakdown.get("breakdown")
     if several:
         return len(several)
-    if isinstance(one, list) and breakdown.get("breakdown_type") != "cohort":
-        return len(one)
-    return 1 if one else 0
+    if isinstance(single, list) and breakdown.get("breakdown_type") != "cohort":
+        return len(single)
+    return 1 if single else 0
 
 
 def _objects(result: Any) -> list[Mapping[str, Any]]:  # noqa: ANN401 - JSON

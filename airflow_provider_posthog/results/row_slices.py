@@ -33,7 +33,7 @@ class RowSlices:
     :param text: the answer's bytes, as they come.
     :param exact: whether integers are longer than 64 bits, which orjson makes floats of.
     :param size: bytes that are parsed at once.
-    :param turn: is held while rows are parsed, by one of several threads.
+    :param parse_lock: is held while rows are parsed, by one of several threads.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class RowSlices:
         *,
         exact: bool = False,
         size: int = SLICE,
-        turn: AbstractContextManager[Any] | None = None,
+        parse_lock: AbstractContextManager[Any] | None = None,
     ) -> None:
         self._text = iter(text)
         self._exact = exact
-        self._turn = nullcontext() if turn is None else turn
+        self._parse_lock = nullcontext() if parse_lock is None else parse_lock
         self._size = self._wanted = size
         self._buffer = bytearray()
         #: Bytes of the answer, as far as it has come.
@@ -70,7 +70,7 @@ class RowSlices:
             return
         while self._more():
             while len(self._buffer) >= self._wanted:
-                with self._turn:
+                with self._parse_lock:
                     rows = self._cut()
                 # An incomplete row is not parsed again for each piece that arrives.
                 self._wanted = self._size if rows else 2 * len(self._buffer)

@@ -75,7 +75,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     )
     unmet: ClassVar[str] = "is not there"
     met: ClassVar[str] = "is there"
-    last_look: ClassVar[float] = jobs.LAST_LOOK
+    last_poll: ClassVar[float] = jobs.LAST_POLL
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         schedule = Schedule.of(export)
         intervals = schedule.split(start, end)
         if len(intervals) != 1:
-            shown = ", ".join(describe(one) for one in intervals[:3]) + (", ..." if intervals[3:] else "")
+            shown = ", ".join(describe(interval) for interval in intervals[:3]) + (", ..." if intervals[3:] else "")
             raise PostHogSettingsError(
                 "end",
                 f"the range has {len(intervals)} intervals of the export ({schedule}): {shown}.",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.tasks.lists import number_of
 from airflow_provider_posthog.tasks.moments import instant_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
@@ -75,16 +75,3 @@ class PostHogCohortCalculatedSensor(PostHogSensor):
         if newer_than is None or newer_than == "":
             return None
         return instant_of("newer_than", newer_than).isoformat()
-
-
-def number_of(field: str, value: object) -> int:
-    """Read an id of PostHog's.
-
-    :param field: the argument.
-    :param value: a positive number, as int or text.
-    :raises PostHogSettingsError: if it is none.
-    """
-    text = str(value).strip()
-    if isinstance(value, bool) or not text.isdecimal() or not int(text):
-        raise PostHogSettingsError(field, "is not a number of PostHog's.", "Write the number in its address.")
-    return int(text)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.compat import BaseSensorOperator, ObjectStoragePath, PokeReturnValue
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.tasks.arguments import BaseSensorArguments
@@ -68,7 +69,6 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         """Look into the ledger."""
         from airflow_provider_posthog.audit.deadline import today
         from airflow_provider_posthog.audit.ledger import due, read_ledger
-        from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.hooks.posthog import PostHogHook
 
         within = length_of("within", self.within)
@@ -76,7 +76,9 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
         path = storage_path("audit_path", self.audit_path, self.object_storage_conn_id, example=example, folder=True)
         salt = Pseudonyms(PostHogHook(self.posthog_conn_id).audit_secret())
         day = today()
-        requests = [one.as_json(day) for one in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
-        for one in requests:
-            self.log.warning("Erasure %s (%s) is due on %s", one["request_id"], one["ticket"], one["due_at"])
+        requests = [request.as_json(day) for request in due(read_ledger(path.path, path.fs, [salt]), within.days, day)]
+        for request in requests:
+            self.log.warning(
+                "Erasure %s (%s) is due on %s", request["request_id"], request["ticket"], request["due_at"]
+            )
         return PokeReturnValue(bool(requests), requests or None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.sensors.cohorts import number_of
+from airflow_provider_posthog.tasks.lists import number_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "export_id")
     unmet: ClassVar[str] = "has no file"
     met: ClassVar[str] = "has a file"
-    last_look: ClassVar[float] = jobs.LAST_LOOK
+    last_poll: ClassVar[float] = jobs.LAST_POLL
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class PostHogExportSensor(PostHogWaitingSensor):
         if self._shared is None or not self._shared.is_shared:
             export = self._ask()
             return Finding(jobs.EXPORT.judge(export), exports.summary(export, settings))
-        seen = self._shared.look(TOGETHER, max(self._ends - time.time(), self.last_look))
+        seen = self._shared.look(TOGETHER, max(self._ends - time.time(), self.last_poll))
         if isinstance(seen.verdict, PostHogNotFoundError):
             raise self._unknown() from seen.verdict
         if isinstance(seen.verdict, PostHogError):

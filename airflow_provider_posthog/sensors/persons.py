@@ -19,7 +19,8 @@ from airflow_provider_posthog.results.retention import look_if_possible
 from airflow_provider_posthog.tasks.certificate_notices import note_timeout, warn_of_deadline
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.lengths import length_of
-from airflow_provider_posthog.tasks.look_sensor import PostHogLookSensor
+from airflow_provider_posthog.tasks.lists import check_choice
+from airflow_provider_posthog.tasks.poke_sensor import PostHogPokeSensor
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,7 +46,7 @@ _BETWEEN = 60.0
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=timezone.utc)
 
 
-class PostHogPersonsErasedSensor(PostHogLookSensor):
+class PostHogPersonsErasedSensor(PostHogPokeSensor):
     """Waits until nothing about the persons can be read any more, wherever PostHog keeps it.
 
     Each look reads the profiles, directly and from lists, and counts events (in HogQL, by UUID and by every distinct
@@ -121,6 +122,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
         self.moved_from = moved_from
         self.keep_work_file = keep_work_file
         self.close_certificate = close_certificate
+        check_choice("on_survivors", on_survivors, ("fail", "go_on"))
         self.on_survivors = on_survivors
         self.quiet_period = quiet_period
         self._states: dict[str, int] = {}
@@ -329,7 +331,7 @@ class PostHogPersonsErasedSensor(PostHogLookSensor):
     def _plain(self, uuids: Sequence[str]) -> Iterator[Person]:
         from airflow_provider_posthog.erasure.work_file import Person
 
-        return (Person(uuid) for uuid in dict.fromkeys(each.lower() for each in uuids))
+        return (Person(uuid) for uuid in dict.fromkeys(uuid.lower() for uuid in uuids))
 
     def _unproven(self) -> Request:
         """Return the request of which only UUIDs are known: all there is of them must be gone."""

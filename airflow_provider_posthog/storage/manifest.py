@@ -238,10 +238,10 @@ def write(fs: FileSystem, root: str, interval: Interval, manifest: Mapping[str, 
     path = path_of(root, interval)
     if not is_flat(fs):
         make_folder(fs, path.rpartition("/")[0])
-    for one in _listed(fs, f"{root}/{RANGES}", interval.name):
-        if one.start < interval.end and one.end > interval.start:
+    for other in _listed(fs, f"{root}/{RANGES}", interval.name):
+        if other.start < interval.end and other.end > interval.start:
             with suppress(FileNotFoundError):
-                fs.rm_file(f"{root}/{RANGES}/{one.stem}.json")
+                fs.rm_file(f"{root}/{RANGES}/{other.stem}.json")
     with fs.open(part, "wb") as file:
         file.write(json.dumps(manifest, indent=1).encode() + b"\n")
     move(fs, part, path)
@@ -266,7 +266,7 @@ def _listed(fs: Any, folder: str, name: str) -> Sequence[Interval]:  # noqa: ANN
     names = (path.rpartition("/")[2] for path in listed)
     intervals = (Interval.of_stem(name.removesuffix(".json")) for name in names if name.endswith(".json"))
     return sorted(
-        (one for one in intervals if one is not None and one.name == name),
+        (other for other in intervals if other is not None and other.name == name),
         key=lambda interval: (interval.start, interval.end),
     )
 

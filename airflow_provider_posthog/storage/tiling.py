@@ -52,9 +52,9 @@ def summary(fs: Any, root: str, whole: Interval) -> Summary:  # noqa: ANN401 - a
     :raises PostHogSettingsError: if the intervals are of several projects, or of different rows.
     """
     inside = [
-        one
-        for one in manifests.written(fs, root, whole.name)
-        if not one.is_snapshot and one.start < whole.end and one.end > whole.start
+        interval
+        for interval in manifests.written(fs, root, whole.name)
+        if not interval.is_snapshot and interval.start < whole.end and interval.end > whole.start
     ]
     check_tiling(inside, whole)
     contents = [_manifest(fs, root, interval) for interval in inside]
@@ -99,8 +99,8 @@ def _publish(
         **{name: contents[0].get(name) for name in ("project_id", "host", "source", "format")},
         **counts,
         "intervals": [
-            {**one.as_json(), "manifest": f"{manifests.FOLDER}/{one.stem}.json", "rows": each.get("rows")}
-            for one, each in zip(inside, contents, strict=True)
+            {**interval.as_json(), "manifest": f"{manifests.FOLDER}/{interval.stem}.json", "rows": manifest.get("rows")}
+            for interval, manifest in zip(inside, contents, strict=True)
         ],
         "files": [file for manifest in contents for file in manifest["files"]],
     }
@@ -122,12 +122,14 @@ def check_tiling(intervals: Sequence[Interval], whole: Interval) -> None:
     :raises PostHogIncompleteError: if they do not.
     """
     at, wrong = whole.start, []
-    for one in intervals:
-        if one.start > at:
-            wrong.append(f"nothing holds {iso(at)} to {iso(one.start)}")
-        elif one.start < at:
-            wrong.append(f"{iso(one.start)} to {iso(min(at, one.end))} is held twice, or begins before the range")
-        at = max(at, one.end)
+    for interval in intervals:
+        if interval.start > at:
+            wrong.append(f"nothing holds {iso(at)} to {iso(interval.start)}")
+        elif interval.start < at:
+            wrong.append(
+                f"{iso(interval.start)} to {iso(min(at, interval.end))} is held twice, or begins before the range"
+            )
+        at = max(at, interval.end)
     if at < whole.end:
         wrong.append(f"nothing holds {iso(at)} to {iso(whole.end)}")
     elif at > whole.end:

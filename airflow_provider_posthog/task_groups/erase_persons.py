@@ -160,8 +160,8 @@ class Erasure:
             resolve >> approve >> [delete, discard]
             verify >> finish
             names: set[str] = set()
-            for one in self.warehouse:
-                verify >> self._erase(one, delete.output, verify.output, names) >> finish
+            for table in self.warehouse:
+                verify >> self._erase(table, delete.output, verify.output, names) >> finish
         return group
 
     @property
@@ -210,11 +210,13 @@ class Erasure:
 
     def _more(self) -> str:
         """Return the lines on what is deleted beside PostHog, and on what stays."""
-        tables = [f"`{one['table']}` ({one['sql_conn_id']})" for one in self.warehouse if isinstance(one, Mapping)]
+        tables = [
+            f"`{table['table']}` ({table['sql_conn_id']})" for table in self.warehouse if isinstance(table, Mapping)
+        ]
         lines = [f"Their rows are deleted, too, in {', '.join(tables)}"] if tables else []
         others = len(self.warehouse) - len(tables)
         lines += [f"{others} more {'step deletes' if others == 1 else 'steps delete'} elsewhere"] if others else []
-        lines += [f"Left on purpose: {one}" for one in self._left]
+        lines += [f"Left on purpose: {item}" for item in self._left]
         return "".join(f"- {line}\n" for line in lines)
 
     def _delete(self, resolved: Any, approval: Any) -> tuple[BaseOperator, BaseOperator]:  # noqa: ANN401 - an XComArg, as below
@@ -242,13 +244,13 @@ class Erasure:
         )
         return finish, discard
 
-    def _erase(self, one: Table | MakeTask, request: Any, proof: Any, names: set[str]) -> Any:  # noqa: ANN401
-        if not isinstance(one, Mapping):
-            return one(request, proof)
-        name = "erase_" + re.sub(r"\W+", "_", str(one.get("table", "table"))).strip("_")
+    def _erase(self, table: Table | MakeTask, request: Any, proof: Any, names: set[str]) -> Any:  # noqa: ANN401
+        if not isinstance(table, Mapping):
+            return table(request, proof)
+        name = "erase_" + re.sub(r"\W+", "_", str(table.get("table", "table"))).strip("_")
         while name in names:
             name += "_too"
         names.add(name)
         return PostHogEraseFromSqlOperator(
-            **{"task_id": name, "request": request, "proof": proof, **self._common, **one}
+            **{"task_id": name, "request": request, "proof": proof, **self._common, **table}
         )

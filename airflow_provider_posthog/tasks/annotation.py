@@ -59,4 +59,4 @@ def annotate(
 
 def _find(client: Client, mark: str) -> dict[str, Any] | None:
     listed = client.pages(api.list(limit=100), max_items=MOST)
-    return next((each for each in listed if str(each.get("content") or "").endswith(mark)), None)
+    return next((annotation for annotation in listed if str(annotation.get("content") or "").endswith(mark)), None)

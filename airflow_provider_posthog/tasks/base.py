@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from airflow_provider_posthog.api.jobs import LAST_LOOK
+from airflow_provider_posthog.api.jobs import LAST_POLL
 from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogSettingsError, PostHogTransportError
@@ -87,7 +87,7 @@ class PostHogOperator(GuidedTask, BaseOperator):
         :param deadline: when that ends, in seconds since 1970; a few seconds are given in any case.
         :raises PostHogJobTimeout: if it ends before PostHog has answered.
         """
-        end = max(deadline, time.time() + LAST_LOOK)
+        end = max(deadline, time.time() + LAST_POLL)
         try:
             with self.hook.client.until(end):
                 yield

@@ -32,14 +32,14 @@ def find(client: Client, wanted: object) -> batch_exports.BatchExport:
             raise PostHogSettingsError(
                 "batch_export", f"PostHog knows no {text}.", "Write the UUID that its page in PostHog shows."
             ) from error
-    exports = [one for one in client.pages(batch_exports.list()) if one.get("name")]
-    named = [one for one in exports if one["name"] == text]
+    exports = [export for export in client.pages(batch_exports.list()) if export.get("name")]
+    named = [export for export in exports if export["name"] == text]
     if len(named) == 1:
         return client.send(batch_exports.retrieve(str(named[0]["id"])))
     shown = clean(text)[:60]
     if named:
         raise PostHogSettingsError("batch_export", f"{len(named)} are named {shown!r}.", "Write the UUID of one.")
-    near = nearest(text, [str(one["name"]) for one in exports])
+    near = nearest(text, [str(export["name"]) for export in exports])
     raise PostHogSettingsError("batch_export", f"there is no {shown!r}.{near}", "Write its UUID or its exact name.")
 
 

@@ -145,16 +145,16 @@ class Certificate:
         :param report: what it found.
         :param key: tells records apart.
         """
-        named = [one for each in report.examples.values() for one in each]
+        named = [judgement for judgements in report.examples.values() for judgement in judgements]
         persons: list[PersonFacts] = [
             {
-                "uuid": one.uuid,
-                "state": one.state,
-                "survivors": one.survivors,
-                "note": one.reason,
-                "deletion_status": one.facts.get("deletion_status"),
+                "uuid": judgement.uuid,
+                "state": judgement.state,
+                "survivors": judgement.survivors,
+                "note": judgement.reason,
+                "deletion_status": judgement.facts.get("deletion_status"),
             }
-            for one in named
+            for judgement in named
         ]
         self._open().append(
             "state_changed",

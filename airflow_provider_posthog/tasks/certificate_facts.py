@@ -36,7 +36,7 @@ def pairs(identifiers: Iterable[Identifier]) -> list[tuple[str, str]]:
 
     :param identifiers: the identifiers.
     """
-    return [(one.kind, one.value) for one in islice(identifiers, MAX_IDENTIFIERS)]
+    return [(identifier.kind, identifier.value) for identifier in islice(identifiers, MAX_IDENTIFIERS)]
 
 
 def before(person: Person) -> PersonFacts:

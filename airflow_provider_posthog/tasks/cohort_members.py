@@ -39,7 +39,7 @@ class People:
         persons: dict[str, str] = {}
         for some in packs_of(ids):
             persons.update((str(row[0]), str(row[1])) for row in self._ask(_RESOLVE, {"ids": some}))
-        return persons, [each for each in ids if each not in persons]
+        return persons, [uuid for uuid in ids if uuid not in persons]
 
     def of_query(self, query: str, values: Mapping[str, Any]) -> set[str]:
         """Return the persons of a query.
@@ -58,22 +58,22 @@ class People:
 
     def _all_of(self, statement: str, values: Mapping[str, Any]) -> set[str]:
         """Return the persons of a statement, however many, in the order of their UUIDs."""
-        found: set[str] = set()
+        persons: set[str] = set()
         last = ""
         while True:
             page = f"SELECT person FROM ({statement}) WHERE person > {{last_person}} ORDER BY person LIMIT {_PAGE}"  # noqa: S608
             rows = self._ask(page, {**values, "last_person": last}, limit=_PAGE)
-            found.update(str(row[0]) for row in rows)
+            persons.update(str(row[0]) for row in rows)
             if len(rows) < _PAGE:
-                return found
+                return persons
             last = str(rows[-1][0])
 
     def _ask(self, sql: str, values: Mapping[str, Any], *, limit: int | None = None) -> list[list[Any]]:
         statement = sql if limit is not None else f"{sql} LIMIT {_PAGE + 1}"
         question = ask(statement, values)
         answer = self._hook.send(queries.start(queries.hogql(question.sql, values), refresh="force_blocking"))
-        found = read(answer, question, shows_reason=False)
-        rows: list[list[Any]] = found.rows if limit is not None and len(found.rows) == limit else found.whole().rows
+        result = read(answer, question, shows_reason=False)
+        rows: list[list[Any]] = result.rows if limit is not None and len(result.rows) == limit else result.whole().rows
         return rows
 
 
@@ -84,12 +84,12 @@ def packs_of(ids: Sequence[str]) -> Iterator[list[str]]:
     """
     some: list[str] = []
     size = 0
-    for each in ids:
-        if some and (len(some) >= MOST_IDS or size + len(each) > _MOST_TEXT):
+    for member in ids:
+        if some and (len(some) >= MOST_IDS or size + len(member) > _MOST_TEXT):
             yield some
             some, size = [], 0
-        some.append(each)
-        size += len(each) + 4
+        some.append(member)
+        size += len(member) + 4
     if some:
         yield some
 
@@ -129,5 +129,5 @@ def file_rows(
     place = storage_path("path", path, object_storage_conn_id, example="s3://lake/audience.csv")
     if not place.fs.isfile(place.path):
         raise PostHogSettingsError("path", "is not a file that is there.", "Write one such as s3://lake/audience.csv.")
-    with text_rows(place.fs, place.path, format) as found:
-        yield found
+    with text_rows(place.fs, place.path, format) as rows:
+        yield rows

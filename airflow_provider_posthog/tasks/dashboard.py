@@ -14,11 +14,11 @@ from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSetting
 from airflow_provider_posthog.tasks.arguments import RefreshArguments
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lists import listed, number_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
 from airflow_provider_posthog.tasks.result_file import Output
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -62,6 +62,8 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         self.exclude = exclude
         self.combined_path = combined_path
         self._unmatched: set[str] = set()
+        #: The insights that were said not to be in the table.
+        self._warned: set[int] = set()
 
     @property
     def falls_back(self) -> bool:
@@ -201,7 +203,9 @@ class PostHogDashboardTask(PostHogRefreshOperator):
         :param without: why, by the insight's number.
         """
         for number, reason in without.items():
-            self.log.warning("Insight %s is not in the table: %s", number, reason)
+            if number not in self._warned:
+                self.log.warning("Insight %s is not in the table: %s", number, reason)
+        self._warned |= set(without)
 
     def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:
         """Return the dashboard's page."""

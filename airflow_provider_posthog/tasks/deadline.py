@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
-from airflow_provider_posthog.api.jobs import LAST_TURN
+from airflow_provider_posthog.api.jobs import LONGEST_OVERRUN
 from airflow_provider_posthog.compat import before_execution_timeout
 from airflow_provider_posthog.exceptions import PostHogJobTimeout
 from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout
@@ -46,7 +46,7 @@ class Deadline:
         :param poll_interval: the longest wait between two polls, in seconds.
         """
         left = max(1.0, self.at - time.time())
-        return timedelta(seconds=left + 2 * poll_interval + 60 + LAST_TURN)
+        return timedelta(seconds=left + 2 * poll_interval + 60 + LONGEST_OVERRUN)
 
 
 def timeout_error(limit: str, text: str, *, job_id: str | None = None) -> BaseException:

@@ -32,7 +32,7 @@ def choose(
     identity: Identity,
     mine: Marker,
     timeout: float,
-    kind: str,
+    named: Callable[[str], str],
     say: Callable[..., object],
 ) -> Earlier:
     """Choose the job that a try continues with: one that is running and has time left, or one that succeeded.
@@ -41,7 +41,7 @@ def choose(
     :param identity: the task's.
     :param mine: a marker that this try would write.
     :param timeout: seconds that a job may take.
-    :param kind: what to call it.
+    :param named: what to call a job, by its id.
     :param say: takes lines for the task's log.
     """
     earlier = Earlier()
@@ -50,7 +50,7 @@ def choose(
         if marker is None or marker.owner != mine.owner or job.id in earlier.ids:
             continue
         earlier.ids.add(job.id)
-        name = f"{kind} {job.id}"
+        name = named(job.id)
         if marker.request != mine.request:  # the DAG was edited, or an argument changes from try to try
             say("Not going on with %s: it was asked for something else", name)
         elif verdict.state == "pending" and 0 < job.submitted_at <= time.time() - timeout:
@@ -59,7 +59,7 @@ def choose(
             say("Taking up %s, which an earlier try started", name)
             return replace(earlier, job=job)
         elif verdict.state == "succeeded" and identity.shares_life(job):
-            say("%s of an earlier try has succeeded meanwhile", name)
+            say("Taking up %s, which has succeeded", name)
             return replace(earlier, job=job)
         else:  # look further: a worker may have died after it started a later one, and before it was stored
             why = "was cleared since" if verdict.state == "succeeded" else verdict.reason

@@ -16,7 +16,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.certificate import MAX_IDENTIFIERS
 from airflow_provider_posthog.tasks.erasure_handover import Handover
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -152,7 +152,7 @@ class PostHogErasureOperator(PeopleOperator):
         """
         self.project.check(earlier, field)
 
-    def handed_over(self, earlier: Mapping[str, Any], field: str) -> Handover:
+    def handover_of(self, earlier: Mapping[str, Any], field: str) -> Handover:
         """Take over a request that an earlier task has begun.
 
         :param earlier: what that task returned.
@@ -259,7 +259,7 @@ class PostHogErasureOperator(PeopleOperator):
         self.check_project(stored, "proof")
         if stored.get("state") == "VERIFIED":
             return set()
-        unverified = {uuid.UUID(one).int for one in self.progress(work).unverified}
+        unverified = {uuid.UUID(text).int for text in self.progress(work).unverified}
         if not unverified or len(unverified) != sum(int(n) for state, n in states.items() if state != "VERIFIED"):
             raise PostHogSettingsError("proof", "is not the last one.", "Clear the sensor, and what follows it.")
         return unverified
@@ -304,19 +304,9 @@ class PostHogErasureOperator(PeopleOperator):
             self.log.warning("%d have events but no profile: PostHog can only delete persons", totals.personless)
 
 
-def check_verify_by(verify_by: str) -> None:
-    """Refuse a word that is not known.
-
-    :param verify_by: the argument.
-    :raises PostHogSettingsError: naming it.
-    """
-    if verify_by not in ("distinct_id", "uuid"):
-        raise PostHogSettingsError("verify_by", "is not known.", "Write 'distinct_id' or 'uuid'.")
-
-
 def _kept(identifiers: Iterator[Identifier], seen: list[Identifier]) -> Iterator[Identifier]:
     """Keep the first identifiers for the certificate, while they go by."""
-    for one in identifiers:
+    for identifier in identifiers:
         if len(seen) < MAX_IDENTIFIERS:
-            seen.append(one)
-        yield one
+            seen.append(identifier)
+        yield identifier

@@ -62,7 +62,11 @@ class EraseElsewhereOperator(PostHogErasureOperator):
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.erasure.PostHogErasureOperator`.
     """
 
-    template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "request", "proof", "identifiers_path")
+    template_fields: Sequence[str] = (
+        *PostHogErasureOperator.template_fields,
+        *("request", "proof", "identifiers_path"),
+        *("distinct_id_column", "person_id_column", "email_column"),
+    )
 
     def __init__(
         self,
@@ -108,7 +112,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         if self.request.get("preview") is True:
             raise AirflowSkipException("It was a preview: nothing is erased.")
         self._check_columns()
-        self.handover = self.handed_over(self.request, "request")
+        self.handover = self.handover_of(self.request, "request")
         work = self.work_of(self.handover, "request")
         named = work.header().verify_by != "uuid"
         if self.distinct_id_column and not named:
@@ -145,7 +149,11 @@ class EraseElsewhereOperator(PostHogErasureOperator):
                 yield from person.distinct_ids
             elif column.kind == "person_id":
                 yield person.uuid
-                yield from (one for one in self._former(person) if uuid.UUID(one).int not in self._others)
+                yield from (
+                    former_uuid
+                    for former_uuid in self._former(person)
+                    if uuid.UUID(former_uuid).int not in self._others
+                )
             else:
                 yield from (name for name in person.distinct_ids if "@" in name)
 
@@ -178,7 +186,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure.identifiers import from_file
 
         file = self.handover.storage(self.identifiers_path or "", "identifiers_path", self.object_storage_conn_id)
-        yield from (one.value for one in from_file(file.fs, file.path) if one.kind == "email")
+        yield from (identifier.value for identifier in from_file(file.fs, file.path) if identifier.kind == "email")
 
     def _erased(self, work: WorkFile) -> Iterator[Person]:
         return (person for person in work.persons() if uuid.UUID(person.uuid).int not in self._not_verified)
@@ -194,7 +202,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         if project_id is None:
             return
         for name in person.distinct_ids:
-            yield from (one for one in former_uuids(project_id, name) if one != person.uuid)
+            yield from (former_uuid for former_uuid in former_uuids(project_id, name) if former_uuid != person.uuid)
 
     def _somebody_else(self, work: WorkFile) -> set[int]:
         """Return former UUIDs that are somebody else's now: after a split, the other person keeps the old one."""
@@ -202,8 +210,8 @@ class EraseElsewhereOperator(PostHogErasureOperator):
 
         persons = set(self._not_verified)
         named = {uuid.UUID(person.uuid).int for person in work.persons()}
-        former = (one for person in self._erased(work) for one in self._former(person))
-        for pack in packed(one for one in former if uuid.UUID(one).int not in named):
+        former = (former_uuid for person in self._erased(work) for former_uuid in self._former(person))
+        for pack in packed(former_uuid for former_uuid in former if uuid.UUID(former_uuid).int not in named):
             rows = self.client.rows("SELECT toString(id) FROM persons WHERE id IN {uuids}", {"uuids": pack}, str)
             persons.update(uuid.UUID(row[0]).int for row in rows)
         if len(persons) > len(self._not_verified):

@@ -9,7 +9,7 @@ from airflow_provider_posthog.compat import AirflowSkipException, ObjectStorageP
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import ErasureArguments, PostHogErasureOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
-from airflow_provider_posthog.tasks.telling import counted, shown
+from airflow_provider_posthog.tasks.log_lines import counted, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -54,7 +54,7 @@ class ErasureEndOperator(PostHogErasureOperator):
         """
         if not isinstance(self.request, Mapping):
             raise AirflowSkipException("There is no erasure to end: the task before it returned nothing.")
-        return self.handed_over(self.request, "request")
+        return self.handover_of(self.request, "request")
 
     def refuse_what_has_begun(self, handover: Handover, work: WorkFile) -> None:
         """Keep the file of an erasure that goes on.
@@ -80,8 +80,8 @@ class ErasureEndOperator(PostHogErasureOperator):
         folder = f"; certificate: {place.rstrip('/')}/{handover.request_id}" if place else ""
         files = counted(1 + len(self.also_remove), "file")
         about = f" ({handover.ticket})" if getattr(handover, "ticket", None) else ""
-        told = handover.request_id, about, state.replace("_", " "), files, folder
-        self.concludes("Erasure %s%s is closed: %s. Removed %s with identifiers%s", *told)
+        words = handover.request_id, about, state.replace("_", " "), files, folder
+        self.concludes("Erasure %s%s is closed: %s. Removed %s with identifiers%s", *words)
         return {
             "request_id": handover.request_id,
             "state": state,
@@ -100,6 +100,6 @@ class ErasureEndOperator(PostHogErasureOperator):
         Progress(work.fs, f"{work.path}.progress", handover.request_id).forget()
         work.remove()
         conn_id = self.object_storage_conn_id
-        for path in [handover.storage(each, "also_remove", conn_id) for each in self.also_remove]:
+        for path in [handover.storage(address, "also_remove", conn_id) for address in self.also_remove]:
             if path.fs.exists(path.path):
                 path.fs.rm_file(path.path)

@@ -103,8 +103,8 @@ class DestinationCount:
 
         rows = 0
         for file in self._files():
-            found = _RUN_FILE.fullmatch(file.name)
-            if found and tuple(map(_utc_of, found.groups())) == tuple(map(_utc, interval)):
+            match = _RUN_FILE.fullmatch(file.name)
+            if match and tuple(map(_utc_of, match.groups())) == tuple(map(_utc, interval)):
                 opening: Any = file.open  # without types before Airflow 3
                 with opening("rb") as opened:
                     rows += pq.ParquetFile(opened).metadata.num_rows
@@ -186,12 +186,12 @@ class DestinationCount:
         seen: set[int] = set()
         for uuids, moments in self._columns():
             start, end = (_utc(edge) for edge in interval)
-            seen.update(hash(one) for one, at in zip(uuids, moments, strict=True) if start <= _utc(at) < end)
+            seen.update(hash(uuid) for uuid, at in zip(uuids, moments, strict=True) if start <= _utc(at) < end)
         return len(seen)
 
     def _files(self) -> list[Any]:
         folder = folder_of(self.path or "", self.storage_conn_id)
-        return sorted((one for one in folder.rglob("*.parquet*") if _PARQUET.fullmatch(one.name)), key=str)
+        return sorted((path for path in folder.rglob("*.parquet*") if _PARQUET.fullmatch(path.name)), key=str)
 
     def _columns(self) -> Iterator[tuple[list[Any], list[Any]]]:
         import pyarrow.parquet as pq

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 #: The check that waits for a slot.
 SLOT = "file_download_slot"
 #: The longest wait between two tries to get a slot, in poll intervals.
-_LONGEST_TURN = 6.0
+_LONGEST_FACTOR = 6.0
 
 
 class FileDownloadJobOperator(PostHogJobOperator):
@@ -99,17 +99,19 @@ class FileDownloadJobOperator(PostHogJobOperator):
                 self._defer_for_slot(until)
             self.log.info("The project has as many file downloads as it may; asking again in %.0f s", wait)
             time.sleep(wait)
-            wait = min(wait * 1.5, self.poll_interval * _LONGEST_TURN)
+            wait = min(wait * 1.5, self.poll_interval * _LONGEST_FACTOR)
 
     def _defer_for_slot(self, until: float) -> None:
         """Wait in the triggerer until a slot is free: if others are faster, nothing is lost, and it waits again."""
         from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 
-        running = sum(states.is_live(each) for each in self.hook.client.send(file_downloads.list()).get("results", ()))
+        running = sum(
+            states.is_live(listed) for listed in self.hook.client.send(file_downloads.list()).get("results", ())
+        )
         self.log.info("The project has as many file downloads as it may: %d. Waiting for one to end", running)
         deadline = Deadline(until)
         waiting = self.waiting(deadline, self._who.try_number if self._who else 0)
-        waiting |= {"poll_interval": self.poll_interval * _LONGEST_TURN, "first_wait": self.poll_interval}
+        waiting |= {"poll_interval": self.poll_interval * _LONGEST_FACTOR, "first_wait": self.poll_interval}
         trigger = PostHogCheckTrigger(
             check=SLOT,
             arguments={"refused_at": max(running, 1)},

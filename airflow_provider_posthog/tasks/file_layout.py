@@ -135,12 +135,6 @@ def check_files(task: FilesTask) -> None:
 
 
 def _check_policy(task: FilesTask) -> None:
-    from airflow_provider_posthog.extract.folder_fitting import POLICIES
-
-    if task.schema_policy is not None and task.schema_policy not in POLICIES:
-        raise PostHogSettingsError(
-            "schema_policy", f"{task.schema_policy!r:.40} is not known.", f"Write one of {', '.join(POLICIES)}."
-        )
     number = task.max_rejects
     if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
         raise PostHogSettingsError("max_rejects", f"{number!r:.40} is not a number of rows.", "Write one, such as 100.")
@@ -190,7 +184,7 @@ def lake_of(task: FilesTask, source: Source, interval: Interval, uri: str) -> La
         )
     only: dict[str, Any] = {}
     for expression, values in source.only.items():
-        names = [name for name, each in source.columns.items() if each == expression]
+        names = [name for name, column in source.columns.items() if column == expression]
         if not names:
             raise PostHogSettingsError("columns", f"has no {expression!r}, by which rows are replaced.", "Select it.")
         only[names[0]] = values

@@ -9,7 +9,8 @@ from typing import Any
 
 from airflow_provider_posthog.compat import fail_at_once, first_poke_of
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.tasks.telling import beginning, end_of, seconds_since
+from airflow_provider_posthog.patterns import pattern
+from airflow_provider_posthog.tasks.log_lines import beginning, end_of, seconds_since
 
 #: What Airflow calls: at first, and after a deferral.
 _BOUNDARY = ("execute", "execute_complete")
@@ -22,6 +23,14 @@ _EXTRAS = {
     "polars": "polars",
     "pyarrow": "warehouse",
     "pyiceberg": "iceberg",
+}
+#: What Airflow says of an address whose storage no installed provider knows.
+_NO_STORAGE = pattern(r"No filesystem registered for scheme (\w+)")
+#: Which of Airflow's providers knows a storage.
+_PROVIDERS = {
+    **dict.fromkeys(("s3", "s3a"), "apache-airflow-providers-amazon[s3fs]"),
+    **dict.fromkeys(("gs", "gcs"), "apache-airflow-providers-google"),
+    **dict.fromkeys(("abfs", "abfss", "adl"), "apache-airflow-providers-microsoft-azure"),
 }
 
 
@@ -56,7 +65,9 @@ def _guided(method: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         if _INSIDE in vars(self):  # called by a subclass, which may still handle the error
             return method(self, *args, **kwargs)
-        context = next((one for one in (*args[:1], kwargs.get("context")) if isinstance(one, Mapping)), {})
+        context = next(
+            (argument for argument in (*args[:1], kwargs.get("context")) if isinstance(argument, Mapping)), {}
+        )
         began = time.monotonic()
         vars(self)[_INSIDE] = True
         vars(self)["_conclusion"] = None
@@ -90,7 +101,7 @@ def _is_lasting(error: PostHogError) -> bool:
 
 
 def _with_its_extra(method: Callable[..., Any], task: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-    """Name the extra that is missing, wherever in a task it is missed."""
+    """Name the extra or the provider that is missing, wherever in a task it is missed."""
     try:
         return method(task, *args, **kwargs)
     except ModuleNotFoundError as error:
@@ -99,3 +110,11 @@ def _with_its_extra(method: Callable[..., Any], task: Any, *args: Any, **kwargs:
             raise
         remedy = f"Install airflow-provider-posthog[{_EXTRAS[package]}]."
         raise PostHogSettingsError(type(task).__name__, f"needs {package}.", remedy) from error
+    except ValueError as error:
+        found = _NO_STORAGE.fullmatch(str(error))
+        if found is None:
+            raise
+        provider = _PROVIDERS.get(found[1], "Airflow's provider of that storage")
+        raise PostHogSettingsError(
+            type(task).__name__, f"cannot reach {found[1]}://.", f"Install {provider} on the workers."
+        ) from error

@@ -160,8 +160,8 @@ def _series(value: object, *, of_several: bool) -> int | str | list[int | str] |
         return None if of_several else 0
     several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     wanted: list[Any] = list(value) if isinstance(value, Sequence) and several else [value]
-    fits = [isinstance(each, (int, str)) and not isinstance(each, bool) and each != "" for each in wanted]
-    if not wanted or not all(fits) or any(isinstance(each, int) and each < 0 for each in wanted):
+    fits = [isinstance(item, (int, str)) and not isinstance(item, bool) and item != "" for item in wanted]
+    if not wanted or not all(fits) or any(isinstance(item, int) and item < 0 for item in wanted):
         raise PostHogSettingsError(
             "series", f"{str(value)[:60]!r} is none.", "Write its number, from 0, its name, or a list of these."
         )

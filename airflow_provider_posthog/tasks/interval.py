@@ -14,6 +14,13 @@ from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER
 from airflow_provider_posthog.tasks.partition import key_of, partition_of
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
+#: What to do about an interval of no length.
+_NO_LENGTH = (
+    'Give the DAG schedule=CronDataIntervalTimetable("@daily", timezone="UTC"), from airflow.timetables.interval, or '
+    'write start and end. (In Airflow 3 "@daily" alone gives its runs no interval, and a timedelta none without a '
+    "DeltaDataIntervalTimetable, unless [scheduler] create_cron_data_intervals or create_delta_data_intervals is on. "
+    "A DAG without a schedule never has one.)"
+)
 _MOMENTS = ("logical_date", "run_after", "start_date")
 
 
@@ -31,13 +38,11 @@ def interval_of(
         start, end = partition
     edges = _moment(context, "start", start), _moment(context, "end", end)
     if edges[0] >= edges[1]:
+        given = start not in (None, "") and end not in (None, "")
         raise PostHogSettingsError(
             "end",
             f"{edges[1]:%Y-%m-%d %H:%M:%S} is not after the start, {edges[0]:%Y-%m-%d %H:%M:%S} (UTC).",
-            "Write start and end. (A run of a DAG without a schedule has an interval of no length, and in Airflow 3 so "
-            "have those of a cron schedule or a timedelta, unless the DAG has a CronDataIntervalTimetable or a "
-            "DeltaDataIntervalTimetable, or [scheduler] create_cron_data_intervals or create_delta_data_intervals is "
-            "on.)",
+            "Write an earlier start, or a later end." if given else _NO_LENGTH,
         )
     left = edges[1].timestamp() - time.time()
     if left > CLOCKS_DIFFER:
@@ -69,7 +74,7 @@ def moment_of(context: Mapping[str, Any]) -> datetime:
     """
     run = context.get("dag_run")
     known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]
-    at = next((one for one in known if isinstance(one, datetime) and one.tzinfo), None)
+    at = next((moment for moment in known if isinstance(moment, datetime) and moment.tzinfo), None)
     utc = (at or datetime.now(timezone.utc)).astimezone(timezone.utc)
     return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class
 

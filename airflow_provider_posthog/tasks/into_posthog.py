@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_try
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
@@ -70,7 +71,7 @@ class IntoPostHogOperator(PostHogOperator):
     :param oldest_first: False sends the rows of a migration in the order in which they come, with a warning.
     :param events_per_second: how many are sent at the most; by default 2,000 of a migration, else as many as go.
     :param quiet_period: seconds (or a timedelta) after which PostHog is asked for the first time.
-    :param poll_interval: seconds (or a timedelta) between two looks.
+    :param poll_interval: seconds (or a timedelta) between two polls.
     :param timeout: seconds (or a timedelta), after the quiet period, in which all must be there. What is missing then
         is sent once more, and has as long again.
     :param rejects_path: a file (JSON lines) in any storage that names each row that is not in PostHog: ``row``,
@@ -93,6 +94,9 @@ class IntoPostHogOperator(PostHogOperator):
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
         "event",
+        "event_column",
+        "distinct_id",
+        "timestamp",
         "key",
         "properties",
         "group_type",
@@ -231,7 +235,6 @@ class IntoPostHogOperator(PostHogOperator):
 
     def _floor(self) -> datetime | None:
         """Return up to when PostHog hides events: what it would not show cannot be proved, and is not sent."""
-        from airflow_provider_posthog.api.steps import run
         from airflow_provider_posthog.results.retention import look_if_possible
 
         retention = run(look_if_possible(self.hook.settings().project_id), self.hook.client)
@@ -241,9 +244,9 @@ class IntoPostHogOperator(PostHogOperator):
         if self.rejects_sql_conn_id and not self.rejects_table:
             raise PostHogSettingsError("rejects_table", "is empty.", "Write the table, or leave out its connection.")
         conn_id = self.rejects_sql_conn_id or getattr(self, "sql_conn_id", None)
-        found = rejects_of(self.rejects_path, self.rejects_table, conn_id, context)
-        found.check()
-        return found
+        rejects = rejects_of(self.rejects_path, self.rejects_table, conn_id, context)
+        rejects.check()
+        return rejects
 
     def _ledger_path(self, identity: Identity, recipe: Recipe) -> Path:
         """Return where this machine notes what was sent: another for each task instance, clearing and request."""

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
-    LAST_LOOK,
-    LAST_TURN,
+    LAST_POLL,
+    LONGEST_OVERRUN,
     Ended,
     Watch,
 )
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.wait_log import Telling, words_of
+from airflow_provider_posthog.api.wait_log import WaitLog, words_of
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogJobFailed
 from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
 from airflow_provider_posthog.tasks.deadline import Deadline, timeout_error
@@ -161,9 +161,9 @@ class PostHogJobOperator(JobStartOperator):
             interval=self.poll_interval,
             max_failures=self.max_poll_failures,
             grace=self.failure_grace,
-            last_turn=LAST_TURN,
+            overrun=LONGEST_OVERRUN,
         )
-        telling, began, seconds = Telling(), time.time(), 0.0
+        wait_log, began, seconds = WaitLog(), time.time(), 0.0
         with sharing(self.job_kind, job.id, self.poll_interval, self.hook.settings()) as wait:
             while True:
                 observed = self._look_after(seconds, job, deadline, wait)
@@ -171,8 +171,8 @@ class PostHogJobOperator(JobStartOperator):
                 if isinstance(step, Ended):
                     return step
                 waited = time.time() - began
-                if telling.is_news(observed, waited):
-                    self.log.info("%s %s: %s (%.0f s)", self.job_kind.name, job.id, words_of(observed), waited)
+                if wait_log.is_news(observed, waited):
+                    self.log.info("%s: %s (%.0f s)", self.job_kind.named(job.id), words_of(observed), waited)
                 seconds = step.seconds
 
     def get_job_status(self, job_id: str) -> Verdict:
@@ -197,7 +197,7 @@ class PostHogJobOperator(JobStartOperator):
         client, now = self.hook.client, time.time()
         self._last_seen = {}
         try:
-            with client.until(max(deadline, now + LAST_LOOK)):
+            with client.until(max(deadline, now + LAST_POLL)):
                 answer = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
         except PostHogError as error:
             return self.job_kind.of_error(error)
@@ -233,7 +233,7 @@ class PostHogJobOperator(JobStartOperator):
         self.defer_to(trigger, deadline)
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
-        name = f"{self.job_kind.name} {job.id}"
+        name = self.job_kind.named(job.id)
         if ended.outcome in ("failed", "gone", "timeout") and (superseded := self._ended_after_all()) is not None:
             if ended.outcome == "timeout":
                 self._cancel(job)
@@ -268,5 +268,5 @@ class PostHogJobOperator(JobStartOperator):
             )
         hard = self.execution_timeout if limit == "execution_timeout" else None
         seconds = self.timeout_seconds() if hard is None else hard.total_seconds()
-        text = f"{self.job_kind.name} {job.id} did not end within its {limit} of {seconds:,.10g} s. {fate} {reason}"
+        text = f"{self.job_kind.named(job.id)} did not end within its {limit} of {seconds:,.10g} s. {fate} {reason}"
         return timeout_error(limit, text.rstrip(), job_id=job.id)

@@ -83,7 +83,7 @@ class JobStartOperator(RemoteWorkOperator):
             return None
         mine = identity.marker(request)
         jobs = self._earlier_jobs(stored, mine.owner, request)
-        earlier = choose(jobs, identity, mine, self.timeout_seconds(), self.job_kind.name, self.log.info)
+        earlier = choose(jobs, identity, mine, self.timeout_seconds(), self.job_kind.named, self.log.info)
         self._known = earlier.ids
         superseded = self._supersede(earlier.superseded, identity)
         return earlier.job or superseded
@@ -103,9 +103,8 @@ class JobStartOperator(RemoteWorkOperator):
         for job in jobs:
             cancelled, mine = self._cancel(job), identity.shares_life(job)
             self.log.warning(
-                "%s %s of an earlier try still runs after its timeout of %.0f s: it is superseded%s",
-                self.job_kind.name,
-                job.id,
+                "%s of an earlier try still runs after its timeout of %.0f s: it is superseded%s",
+                self.job_kind.named(job.id),
                 self.timeout_seconds(),
                 " and cancelled" if cancelled else "; if the one in its place fails, it may be taken after all",
             )
@@ -124,7 +123,7 @@ class JobStartOperator(RemoteWorkOperator):
             with suppress(PostHogError):
                 job, verdict = self._retrieve(Job(job_id, "", 0.0))
                 if verdict.state == "succeeded":
-                    self.log.info("%s %s, which was superseded, has succeeded after all", self.job_kind.name, job_id)
+                    self.log.info("%s, which was superseded, has succeeded after all", self.job_kind.named(job_id))
                     return job
         return None
 
@@ -143,7 +142,7 @@ class JobStartOperator(RemoteWorkOperator):
                 if last or (isinstance(error, PostHogAPIError) and error.status == 500):
                     raise
             else:
-                self.log.info("Started %s %s", self.job_kind.name, job_id)
+                self.log.info("Started %s", self.job_kind.named(job_id))
                 return Job(job_id, marker, time.time(), facts)
         raise AssertionError("unreachable")
 
@@ -158,7 +157,7 @@ class JobStartOperator(RemoteWorkOperator):
             time.sleep(seconds)
             for job, _ in self.find_jobs(request):
                 if job.marker == marker:
-                    self.log.info("Found %s %s by its marker: it was started", self.job_kind.name, job.id)
+                    self.log.info("Found %s by its marker: it was started", self.job_kind.named(job.id))
                     return job
         return None
 
@@ -181,9 +180,9 @@ class JobStartOperator(RemoteWorkOperator):
                 for call in calls:
                     self.hook.client.send(call)
         except PostHogError as error:
-            self.log.warning("Could not cancel %s %s: %s", self.job_kind.name, job.id, error)
+            self.log.warning("Could not cancel %s: %s", self.job_kind.named(job.id), error)
             return False
-        self.log.info("Cancelled %s %s", self.job_kind.name, job.id)
+        self.log.info("Cancelled %s", self.job_kind.named(job.id))
         return True
 
     def _forget(self, context: Context) -> None:

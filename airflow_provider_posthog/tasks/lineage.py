@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from airflow_provider_posthog.api.hogql import tokens
 from airflow_provider_posthog.assets import Dataset, openlineage_namespace
-from airflow_provider_posthog.compat import openlineage_listens
+from airflow_provider_posthog.compat import ObjectStoragePath, openlineage_listens
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.patterns import pattern
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.api.settings import ClientSettings
-    from airflow_provider_posthog.compat import ObjectStoragePath
     from airflow_provider_posthog.extract.sources import Source
 
 _PLACEHOLDER = pattern(r"\{[^{}]*\}")
@@ -112,7 +111,7 @@ class LineageMixin(ABC):
 
     #: Whether :meth:`lineage` reads files. OpenLineage asks in a child process, where their file systems do not work.
     lineage_reads_files: ClassVar[bool] = False
-    _found: Mapping[str, Any] = MappingProxyType({})
+    _task_result: Mapping[str, Any] = MappingProxyType({})
     _lineage: Lineage | None = None
     log: Any
 
@@ -128,7 +127,7 @@ class LineageMixin(ABC):
 
         :param result: the task's result.
         """
-        self._found = result
+        self._task_result = result
         try:
             if self.lineage_reads_files and openlineage_listens():
                 self._lineage = self.lineage(result)
@@ -140,7 +139,7 @@ class LineageMixin(ABC):
 
         :param task_instance: the task instance.
         """
-        return as_openlineage(self._lineage or self.lineage(self._found))
+        return as_openlineage(self._lineage or self.lineage(self._task_result))
 
     def get_openlineage_facets_on_failure(self, task_instance: object) -> Any:  # noqa: ANN401 - OperatorLineage
         """Return what OpenLineage records of a failure: the same, without counts; only its provider calls this.
@@ -289,8 +288,6 @@ def dataset_of_path(path: str | ObjectStoragePath, conn_id: str | None = None) -
 
 def _account(path: str | ObjectStoragePath, conn_id: str | None) -> str | None:
     """Return the account of a container of Azure, which only the file system knows."""
-    from airflow_provider_posthog.compat import ObjectStoragePath
-
     with suppress(Exception):  # without its provider, or its connection
         target = ObjectStoragePath(path, conn_id=conn_id) if isinstance(path, str) else path
         return str(target.fs.account_name)

@@ -1,4 +1,4 @@
-"""Arguments that are lists, numbers, or values by name; a template makes text of any of them."""
+"""Arguments that are lists, numbers, words, or values by name; a template makes text of any of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def listed(field: str, value: object, *, kinds: tuple[type, ...] = (str,)) -> li
             "render_template_as_native_obj=True).",
         )
     items = list(value)
-    wrong = [each for each in items if isinstance(each, bool) or not isinstance(each, kinds) or each == ""]
+    wrong = [item for item in items if isinstance(item, bool) or not isinstance(item, kinds) or item == ""]
     if wrong:
         names = " or ".join(kind.__name__ for kind in kinds)
         raise PostHogSettingsError(field, f"has {str(wrong[0])[:60]!r} in it.", f"Write a list of {names}.")
@@ -39,9 +39,21 @@ def number_of(field: str, value: object) -> int:
     :raises PostHogSettingsError: if it is neither.
     """
     text = str(value).strip()
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", f"Write the {field}'s id.")
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
+        raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", "Write the number in its address.")
     return int(text)
+
+
+def check_choice(field: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a word that is none of an argument's; where it is no template, when the task is made.
+
+    :param field: the argument.
+    :param value: its value.
+    :param choices: the words that it takes.
+    :raises PostHogSettingsError: if it is another.
+    """
+    if value not in choices:
+        raise PostHogSettingsError(field, f"{value!r:.40} is not known.", f"Write one of {', '.join(choices)}.")
 
 
 def values_of(values: object, *, is_text: bool) -> Mapping[str, Any] | None:

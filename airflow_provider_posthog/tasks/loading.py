@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load import own_columns
-from airflow_provider_posthog.load.target import Target, WriteDisposition, check_deleted, check_policy
+from airflow_provider_posthog.load.target import OtherColumns, Target, WriteDisposition, check_deleted, check_policy
 from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
-from airflow_provider_posthog.tasks.replacing import COMPARES, covered, mode_of
+from airflow_provider_posthog.tasks.lists import check_choice
+from airflow_provider_posthog.tasks.replacing import COMPARES, Replaces, covered, mode_of
 from airflow_provider_posthog.tasks.verifying import windows_before
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.extract.sources import Source
     from airflow_provider_posthog.extract.windows import Window
-    from airflow_provider_posthog.load.target import Deleted, Loaded, OtherColumns, SchemaPolicy
-    from airflow_provider_posthog.tasks.replacing import Replaces
+    from airflow_provider_posthog.load.target import Deleted, Loaded, SchemaPolicy
 
 #: A property, of which PostHog may know a type.
 _PROPERTY = pattern(r"(?P<of>(?:person\.)?)properties\.(?:(?P<plain>[A-Za-z_$][\w$]*)|`(?P<quoted>[^`\\]+)`)")
@@ -67,11 +67,10 @@ def check_arguments(task: LoadTask) -> None:
     :param task: the task.
     :raises PostHogSettingsError: if arguments are not known, or do not go together.
     """
-    modes = get_args(WriteDisposition)
-    if task.write_disposition is not None and task.write_disposition not in modes:
-        raise PostHogSettingsError(
-            "write_disposition", f"{task.write_disposition!r:.40} is not known.", f"Write one of {', '.join(modes)}."
-        )
+    if task.write_disposition is not None:
+        check_choice("write_disposition", task.write_disposition, get_args(WriteDisposition))
+    check_choice("replaces", task.replaces, get_args(Replaces))
+    check_choice("other_columns", task.other_columns, get_args(OtherColumns))
     if task.deleted is not None:
         check_deleted(task.deleted, task.write_disposition or "merge")
         if task.events is not None or task.time_column:
@@ -233,7 +232,7 @@ def native_types(source: Source, database: str) -> dict[str, str]:
     kinds = {"uuid": "uuid", "person_id": "uuid", "properties": "json", "is_identified": "boolean"}
     if source.table == "persons":
         kinds["id"] = "uuid"
-    return {name: types[kinds[each]] for name, each in source.columns.items() if each in kinds}
+    return {name: types[kinds[column]] for name, column in source.columns.items() if column in kinds}
 
 
 def with_types(target: Target, source: Source, database: str, *, native: bool) -> Target:

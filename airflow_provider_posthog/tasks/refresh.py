@@ -228,7 +228,9 @@ class PostHogRefreshOperator(RemoteWorkOperator):
         return replace(
             target,
             query_id=identity.own_name(request),
-            earlier=tuple(Earlier(name, one.clearing == identity.clearing) for name, one in identity.earlier(request)),
+            earlier=tuple(
+                Earlier(name, other.clearing == identity.clearing) for name, other in identity.earlier(request)
+            ),
             life_since=max(0.0, identity.since - CLOCKS_DIFFER),
             superseded_before=0.0 if identity.is_first else time.time() - self.timeout_seconds(),
         )
@@ -339,7 +341,7 @@ class PostHogRefreshOperator(RemoteWorkOperator):
         bad = [(target, outcome) for target, outcome in outcomes if outcome.state != "fresh"]
         if bad:
             self.cancel()
-        good = [each for each in outcomes if each[1].state == "fresh"]
+        good = [outcome for outcome in outcomes if outcome[1].state == "fresh"]
         writer = ResultWriter(self.files, self.on_truncation, self.address, values=self.values)
         identity = Identity.of(context)
         done, failed = writer.write(good, identity) if not bad or self.falls_back else ([], [])
@@ -350,7 +352,7 @@ class PostHogRefreshOperator(RemoteWorkOperator):
             raise error
         self._fresh = [outcome.insight or {} for _, outcome in good]
         concluded = self.conclude(done, facts, context)
-        self.files.settle([each["path"] for each in done], identity)
+        self.files.settle([row["path"] for row in done], identity)
         refresh_began.forget(context)
         return concluded
 

@@ -172,9 +172,9 @@ class Files:
         return Output("path", path, self.overwrite, self.conn_id)
 
 
-def _same_file(one: int, other: int) -> PostHogSettingsError:
+def _same_file(first: int, other: int) -> PostHogSettingsError:
     return PostHogSettingsError(
         "path",
-        f"names one file for insights {one} and {other}.",
+        f"names one file for insights {first} and {other}.",
         "Refresh them in two tasks, or take two paths.",
     )

@@ -23,9 +23,9 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.results.answer import ask, read
 from airflow_provider_posthog.tasks.deadline import timeout_error
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.refresh_files import Files
 from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.tasks.identity import Identity
@@ -86,8 +86,8 @@ class ResultWriter:
         insight: Any = outcome.insight or {}
         result, short_id, name = insight.get("result"), insight.get("short_id"), insight.get("name")
         rows = len(result) if isinstance(result, (list, Mapping)) else 1
-        told = title_of(target, outcome), counted(rows, "row"), str(insight.get("last_refresh"))[:19]
-        log.info("%s is fresh: %s, calculated at %s", *told)
+        words = title_of(target, outcome), counted(rows, "row"), str(insight.get("last_refresh"))[:19]
+        log.info("%s is fresh: %s, calculated at %s", *words)
         described = {
             "id": target.insight_id,
             "short_id": short_id,
@@ -238,20 +238,20 @@ def fitted(done: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[s
     :param done: what is known of each insight.
     :returns: that, and what was left out of all of them.
     """
-    fitting, left_out = [dict(each) for each in done], []
+    fitting, left_out = [dict(row) for row in done], []
     if _size(fitting) > MAX_XCOM_BYTES - _ROUND:
-        fitting = [{**each, "name": each.get("name") and str(each["name"])[:_SHORT]} for each in fitting]
+        fitting = [{**row, "name": row.get("name") and str(row["name"])[:_SHORT]} for row in fitting]
     for name in _SPARE:
         if _size(fitting) <= MAX_XCOM_BYTES - _ROUND:
             break
-        if name in ("values", "path") and all(each.get(name) is None for each in fitting):
+        if name in ("values", "path") and all(row.get(name) is None for row in fitting):
             continue
         if name == "values":
-            fitting = [{**each, "values": (each.get("values") or [])[:1]} for each in fitting]
+            fitting = [{**row, "values": (row.get("values") or [])[:1]} for row in fitting]
             left_out.append("values of further series")
             if _size(fitting) <= MAX_XCOM_BYTES - _ROUND:
                 break
-        fitting = [{key: value for key, value in each.items() if key != name} for each in fitting]
+        fitting = [{key: value for key, value in row.items() if key != name} for row in fitting]
         left_out.append(name)
     if left_out:
         log.warning("Left out of the XCom, which would be too large: %s", ", ".join(left_out))
@@ -304,4 +304,4 @@ def oldest(done: Sequence[Mapping[str, Any]]) -> str | None:
 
     :param done: what is known of each insight.
     """
-    return min((each["last_refresh"] for each in done), key=lambda at: str(moment(at)), default=None)
+    return min((row["last_refresh"] for row in done), key=lambda at: str(moment(at)), default=None)

@@ -55,7 +55,7 @@ class Rejects:
         :param names: of the key's columns.
         :param identity: the task's.
         """
-        from airflow_provider_posthog.capture.load import lines_of, told
+        from airflow_provider_posthog.capture.load import lines_of, report_of
 
         kept = list(rejects) if self.output is not None and self.table is not None else rejects
         if self.output is not None:
@@ -66,7 +66,7 @@ class Rejects:
                 self.output.commit(atomic)
         if self.table is not None:
             own, now = tuple(str(values[0]) for values in self.table.only.values()), datetime.now(timezone.utc)
-            self.table.write((now, *own, *told(each, names)) for each in kept)
+            self.table.write((now, *own, *report_of(reject, names)) for reject in kept)
 
 
 def rejects_of(

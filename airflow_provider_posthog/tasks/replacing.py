@@ -70,8 +70,6 @@ def covered(source: Source, write_disposition: str, replaces: str) -> Mapping[st
     :param replaces: ``own`` for the rows that the filter covers, ``all`` for those of others, too.
     :raises PostHogSettingsError: if the table's columns do not tell which rows the filter covers.
     """
-    if replaces not in ("own", "all"):
-        raise PostHogSettingsError("replaces", f"{replaces!r:.40} is not known.", "Write 'own' or 'all'.")
     if write_disposition not in _MODES:
         if replaces == "all":
             raise PostHogSettingsError(
@@ -89,7 +87,7 @@ def covered(source: Source, write_disposition: str, replaces: str) -> Mapping[st
         )
     facts: dict[str, Any] = {}
     for expression, values in source.only.items():
-        names = [name for name, each in source.columns.items() if each == expression]
+        names = [name for name, column in source.columns.items() if column == expression]
         if not names:
             raise PostHogSettingsError(
                 "columns",
@@ -138,8 +136,8 @@ def _different(mapped: object, names: Set[str]) -> set[str]:
         return {name for name in mapped if name in names}
     different: set[str] = set()
     seen: dict[tuple[str, ...], Mapping[str, Any]] = {}
-    for each in mapped if isinstance(mapped, list | tuple) else ():
-        if isinstance(each, Mapping):
-            first = seen.setdefault(tuple(repr(each.get(name)) for name in _APART), each)
-            different |= {name for name in names if each.get(name) != first.get(name)}
+    for arguments in mapped if isinstance(mapped, list | tuple) else ():
+        if isinstance(arguments, Mapping):
+            first = seen.setdefault(tuple(repr(arguments.get(name)) for name in _APART), arguments)
+            different |= {name for name in names if arguments.get(name) != first.get(name)}
     return different

@@ -75,7 +75,7 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
     operator_extra_links = (PostHogLink(),)
     ui_color = "#f9e8d2"
     #: How many seconds a look has at the least, be it begun at the deadline; it may take several calls.
-    last_look: ClassVar[float] = LAST_CHECK
+    last_poll: ClassVar[float] = LAST_CHECK
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
 
     def _look(self, context: Context) -> Finding:
         ends = (self._ends or time.time() + self.timeout) + 1.0  # Airflow is to see that it has passed
-        with self.hook.client.until(max(ends, time.time() + self.last_look)):
+        with self.hook.client.until(max(ends, time.time() + self.last_poll)):
             finding = self.look(context)
         settings = self.hook.settings()
         address = self.link(settings, finding.facts)
@@ -256,7 +256,7 @@ class PostHogWaitingSensor(SayingSensor, BaseSensorOperator):
         except PostHogError as error:
             if isinstance(error, PostHogJobFailed) and not self.silent_fail:
                 raise
-            self.log.info("The first look failed: %s", error)
+            self.log.info("The first poll failed: %s", error)
             return None
 
     def _defer(self, context: Context, *, looked: bool) -> None:

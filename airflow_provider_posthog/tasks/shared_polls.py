@@ -16,7 +16,7 @@ from concurrent.futures import TimeoutError as LateError
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from airflow_provider_posthog.api.jobs import LAST_LOOK, JobKind
+from airflow_provider_posthog.api.jobs import LAST_POLL, JobKind
 from airflow_provider_posthog.api.poller import Seen, Waiter
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.states import Verdict
@@ -38,7 +38,7 @@ class SharedWait:
 
     :param kind: the kind of job.
     :param job_id: the job's id.
-    :param interval: the longest wait between two looks, in seconds.
+    :param interval: the longest wait between two polls, in seconds.
     :param settings: where the project is.
     """
 
@@ -68,12 +68,12 @@ class SharedWait:
         """
         from airflow_provider_posthog.triggers import poller  # noqa: F401 - in this thread, as it takes a while
 
-        limit = max(left, seconds) + LAST_LOOK
+        limit = max(left, seconds) + LAST_POLL
         going = asyncio.run_coroutine_threadsafe(within(self._ask(seconds, left), limit), _waits.loop())
         try:
             return going.result(limit + _SOON)
         except (LateError, asyncio.TimeoutError):
-            return Seen(Verdict("pending", "the last look did not end in time: PostHog held it open"))
+            return Seen(Verdict("pending", "the last poll did not end in time: PostHog held it open"))
         finally:
             going.cancel()  # a task may be killed, or run out of its time, while it waits here
 
@@ -164,7 +164,7 @@ def sharing(kind: JobKind, job_id: str, interval: float, settings: ClientSetting
 
     :param kind: the kind of job.
     :param job_id: the job's id.
-    :param interval: the longest wait between two looks, in seconds.
+    :param interval: the longest wait between two polls, in seconds.
     :param settings: where the project is.
     """
     wait = SharedWait(kind, job_id, interval, settings)

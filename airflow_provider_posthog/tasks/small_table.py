@@ -63,7 +63,7 @@ class SmallTable:
             loader.open(schema)
             while some := list(islice(left, _ROWS)):
                 by_column = zip(zip(*some, strict=True), schema, strict=True)
-                columns = [pa.array(values, one.type) for values, one in by_column]
+                columns = [pa.array(values, field.type) for values, field in by_column]
                 loader.write(pa.Table.from_arrays(columns, schema=schema))
             return loader.commit().rows
 

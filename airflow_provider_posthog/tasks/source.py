@@ -37,7 +37,7 @@ _TAKES: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(LISTS, frozenset()),
 }
 _NEEDS = {"query": "key"}
-_TABLES = ", ".join(each for each in _TAKES if each != "query")
+_TABLES = ", ".join(table for table in _TAKES if table != "query")
 
 
 def check_one(source: object, query: object) -> None:

@@ -98,12 +98,12 @@ class Spool:
     @property
     def counts(self) -> dict[str, int]:
         """How many ``rows``, ``windows`` and ``duplicates`` were read before what is still to be read."""
-        before = [*self._done, *(each.counts for each in self._held)]
+        before = [*self._done, *(chunk.counts for chunk in self._held)]
         return dict(zip(_COUNTS, (sum(numbers) for numbers in zip((0, 0, 0), *before, strict=True)), strict=True))
 
     @property
     def _done(self) -> list[Sequence[int]]:
-        return [each["counts"] for each in self._notes]
+        return [note["counts"] for note in self._notes]
 
     def drop(self) -> None:
         """Remove what is kept."""
@@ -117,8 +117,8 @@ class Spool:
             return
         first = notes[0]
         ours = all(
-            each.get("owner") == self._owner and each.get("load") == first.get("load") and each.get("version") == 1
-            for each in notes
+            note.get("owner") == self._owner and note.get("load") == first.get("load") and note.get("version") == 1
+            for note in notes
         )
         self._notes, self._is_kept = notes, True
         if not ours or float(first.get("began", 0)) < self._since - CLOCKS_DIFFER:
@@ -152,7 +152,7 @@ class Spool:
 
     @property
     def _is_due(self) -> bool:
-        held = sum(len(each.data) for each in self._held)
+        held = sum(len(chunk.data) for chunk in self._held)
         return held >= PART_BYTES or time.monotonic() - self._kept_at > PART_SECONDS
 
     def _keep(self, schema: list[list[str]], *, read: bool = False) -> bool:
@@ -170,11 +170,11 @@ class Spool:
             "schema": schema,
             "resume_after": place.as_json() if place is not None else None,
             "read": read,
-            "counts": [sum(numbers) for numbers in zip((0, 0, 0), *(each.counts for each in part), strict=True)],
-            "sizes": [len(each.data) for each in part],
+            "counts": [sum(numbers) for numbers in zip((0, 0, 0), *(chunk.counts for chunk in part), strict=True)],
+            "sizes": [len(chunk.data) for chunk in part],
         }
         try:
-            self._parts.add(len(self._notes), note, b"".join(each.data for each in part))
+            self._parts.add(len(self._notes), note, b"".join(chunk.data for chunk in part))
         except PostHogLoadError as error:
             if self._notes:
                 raise

@@ -57,7 +57,7 @@ class Earlier:
         self.windows = windows
         self._source = source
         # Copies are there once or more often on either side: their keys tell.
-        keys = [name for name, each in source.columns.items() if each == source.key] if source.copies else []
+        keys = [name for name, column in source.columns.items() if column == source.key] if source.copies else []
         self._key = keys[0] if keys else None
         self._kept: list[tuple[int, int | None]] = []
 
@@ -83,4 +83,4 @@ class Earlier:
         from airflow_provider_posthog.extract.interval_counts import recount
 
         there = recount(settings, self._source, self.windows)
-        return [one for one, kept in zip(there, self._kept, strict=True) if not one.agrees(*kept)][::-1]
+        return [counted for counted, kept in zip(there, self._kept, strict=True) if not counted.agrees(*kept)][::-1]

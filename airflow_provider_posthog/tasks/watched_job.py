@@ -1,4 +1,4 @@
-"""Jobs that PostHog runs for the whole project: one query watches all of them, and they start when there is room."""
+"""Jobs that PostHog runs for the whole project: one query watches all of them, and each waits for a slot."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_provider_posthog.api import jobs, system_look
+from airflow_provider_posthog.api import jobs, system_poll
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.server_time import timed
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
-from airflow_provider_posthog.api.watched import Watched
+from airflow_provider_posthog.api.watched import SLOTS, Watched
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
@@ -37,11 +37,9 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.triggers.watching import WatchEvent
 
 #: What the events of the task's assets say of its result.
-_TOLD = ("rows", "start", "end")
-#: What is waited for before a job is begun.
-_GATES = frozenset({"place", "idle", "view_idle"})
-#: Seconds between two looks of a worker at what has to end first.
-_LONGEST_TURN = 60.0
+_COUNTS = ("rows", "start", "end")
+#: Seconds between two polls of a worker for a slot.
+_LONGEST_WAIT = 60.0
 
 
 class WatchedJobOperator(PostHogJobOperator):
@@ -89,20 +87,22 @@ class WatchedJobOperator(PostHogJobOperator):
         return 86_400.0
 
     def resume(self, event: WatchEvent, context: Context) -> dict[str, Any]:
-        """Go on with the job, or, if the trigger waited for room, start it."""
-        gate = Watched.parse(cast("JobEvent", event).job_id)
-        if gate.what not in _GATES:
+        """Go on with the job, or, if the trigger waited for a slot, start it."""
+        slot = Watched.parse(cast("JobEvent", event).job_id)
+        if slot.what not in SLOTS:
             return super().resume(event, context)
-        self._waiting_since = float(gate.names[-1])
+        self._waiting_since = float(slot.names[-1])
         if event.ended.outcome == "timeout":
-            raise self._no_room(event.ended.reason)
+            raise self._no_slot(event.ended.reason)
         if event.ended.outcome != "succeeded":
-            raise PostHogJobError(f"Could not wait for {gate.what} ({event.ended.outcome}): {event.ended.reason}")
+            raise PostHogJobError(
+                f"Could not wait for a {slot.what.replace('_', ' ')} ({event.ended.outcome}): {event.ended.reason}"
+            )
         return self.run_to_completion(context)
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
         result = super()._conclude(ended, job, limit, context)
-        known = {name: result[name] for name in _TOLD if result.get(name) is not None}
+        known = {name: result[name] for name in _COUNTS if result.get(name) is not None}
         tell_outlets(context, self.outlets, known)
         return result
 
@@ -117,24 +117,24 @@ class WatchedJobOperator(PostHogJobOperator):
         at = answer.at.timestamp() if answer.at is not None else time.time() - 60.0
         return answer.value, at
 
-    def wait_for_room(self, gate: Watched, why: str) -> None:
+    def wait_for_slot(self, slot: Watched, why: str) -> None:
         """Wait until something has ended: in the triggerer if the task is deferrable, which raises Airflow's deferral.
 
-        :param gate: what is waited for; its last name is since when the task waits.
+        :param slot: the slot; its last name is since when the task waits.
         :param why: for the log.
         :raises PostHogJobTimeout: if it does not end within the task's timeout.
         """
-        self._waiting_since = float(gate.names[-1])
+        self._waiting_since = float(slot.names[-1])
         until = self._waiting_since + self.timeout_seconds()
         self.log.info("%s: waiting", why)
         if self.deferrable:
-            self._defer_for_room(gate, until)
-        wait = min(self.poll_interval, _LONGEST_TURN)
+            self._defer_for_slot(slot, until)
+        wait = min(self.poll_interval, _LONGEST_WAIT)
         while True:
             if time.time() + wait > until:
-                raise self._no_room(why)
+                raise self._no_slot(why)
             time.sleep(wait)
-            if self.ask(gate).state == "succeeded":
+            if self.ask(slot).state == "succeeded":
                 return
 
     def ask(self, watched: Watched) -> Verdict:
@@ -150,20 +150,20 @@ class WatchedJobOperator(PostHogJobOperator):
         :param watched: for what.
         """
         client = self.hook.client
-        return run(system_look.ask(str(watched), ONCE, client.settings.base_url), client)
+        return run(system_poll.ask(str(watched), ONCE, client.settings.base_url), client)
 
     def waiting_since(self) -> str:
-        """Return since when the task waits for room, as the last name of a gate."""
+        """Return since when the task waits for a slot, as the last name of a slot."""
         return str(int(self._waiting_since or time.time()))
 
-    def _defer_for_room(self, gate: Watched, until: float) -> None:
+    def _defer_for_slot(self, slot: Watched, until: float) -> None:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 
         deadline = Deadline(until)
         waiting = self.waiting(deadline, self._identity.try_number) | {"first_wait": self.poll_interval}
-        self.defer_to(PostHogJobTrigger(kind=self.job_kind.name, job_id=str(gate), **waiting), deadline)
+        self.defer_to(PostHogJobTrigger(kind=self.job_kind.name, job_id=str(slot), **waiting), deadline)
 
-    def _no_room(self, reason: str) -> PostHogJobTimeout:
+    def _no_slot(self, reason: str) -> PostHogJobTimeout:
         text = f"What was to end first did not end within the timeout of {self.timeout_seconds():,.0f} s. {reason}"
         return PostHogJobTimeout(text.rstrip())
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.dashboard import PostHogDashboardTask
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -89,7 +89,7 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
 
         made, without = long_table(self._fresh)
         self.warn_of(without)
-        loaded = self._load(made, [each["id"] for each in done if each["id"] not in without])
+        loaded = self._load(made, [insight["id"] for insight in done if insight["id"] not in without])
         summary = super().conclude(done, facts, context)
         counts = {"table": self.table, "rows": loaded.rows, "deleted": loaded.deleted, "without": sorted(without)}
         tell_outlets(context, self.outlets, {"loaded": counts})
@@ -110,6 +110,6 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
             loader.open(schema)
             loader.write(rows)
             loaded = loader.commit()
-        told = counted(loaded.rows, "row"), counted(len(insights), "insight"), self.table, self.sql_conn_id
-        self.concludes("Put %s of %s into %s (%s)", *told)
+        words = counted(loaded.rows, "row"), counted(len(insights), "insight"), self.table, self.sql_conn_id
+        self.concludes("Put %s of %s into %s (%s)", *words)
         return loaded

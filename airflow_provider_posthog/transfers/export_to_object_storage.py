@@ -15,18 +15,17 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogNotFoundError,
     PostHogSettingsError,
-    PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.results.answer import WRAPPED
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, dataset_of_path, of_export
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh_shown import Refreshed
 from airflow_provider_posthog.tasks.result_file import Output
 from airflow_provider_posthog.tasks.storage_path import storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -201,13 +200,10 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
 
     def _download(self, export_id: int, atomic: AtomicFile) -> Received:
         from airflow_provider_posthog.download.export_file import download_export
+        from airflow_provider_posthog.download.file_kinds import check_content_type
 
         received = download_export(self.hook.client, exports.content(export_id), atomic)
-        if received.content_type in _NOT_A_FILE:
-            raise PostHogTransportError(
-                f"the content of export {export_id} came as {received.content_type}: something between here and "
-                "PostHog answered in its place"
-            )
+        check_content_type(received.content_type, _NOT_A_FILE, f"the content of export {export_id}")
         atomic.finish()
         return received
 

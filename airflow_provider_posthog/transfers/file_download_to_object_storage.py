@@ -23,8 +23,8 @@ from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.interval import folder_of, interval_of
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.lineage import Lineage, LineageMixin, Thing, dataset_of_path
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -267,8 +267,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
             if files == seen:  # else it had not told of all of them
                 break
             self._fetch(job, files, tag)
-            counted = self._counted(tag)
-            if counted is not None and counted == download.get("records_completed"):
+            there = self._counted(tag)
+            if there is not None and there == download.get("records_completed"):
                 break
             seen = files
             time.sleep(min(self.poll_interval, _LISTING))
@@ -276,7 +276,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         known = staging.note.get("rows", 0)
         total = "?" if rows is None or known == "?" else known + rows
         staging.record(weeks=staging.note.get("weeks", 0) + 1, rows=total, job=None, asked=None, renewed=None)
-        self.log.info("%s: %d files, %s rows", tag, len(files), "?" if rows is None else f"{rows:,}")
+        told = counted("?" if rows is None else rows, "row")
+        self.log.info("%s: %s, %s", tag, counted(len(files), "file"), told)
         return {}
 
     def _completed(self, job: Job) -> file_downloads.FileDownload:
@@ -381,8 +382,8 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
         ]
         counts = {"rows": manifest["rows"], "bytes": manifest["bytes"], "interval": interval.as_json()}
         tell_outlets(context, self.outlets, {**counts, "files": len(files), "manifest": path})
-        told = counted(len(files), "file"), counted(manifest["rows"], "row"), folder
-        self.concludes("Wrote %s with %s to %s", *told)
+        words = counted(len(files), "file"), counted(manifest["rows"], "row"), folder
+        self.concludes("Wrote %s with %s to %s", *words)
         return {"path": folder, "manifest": path, "files": files, **counts}
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load.remapping import AT, NEW, OLD, Remapping
+from airflow_provider_posthog.load.target import Target
 from airflow_provider_posthog.tasks.deferring import DeferringArguments
 from airflow_provider_posthog.tasks.suppressing import SuppressingArguments
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
@@ -110,8 +111,6 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
         if not self.overrides_table:
             return
         import pyarrow as pa
-
-        from airflow_provider_posthog.load.target import Target
 
         schema = pa.schema([(OLD, pa.string()), (NEW, pa.string()), (AT, pa.timestamp("us", "UTC"))])
         with database.loader(Target(self.overrides_table, "append", key=(OLD, NEW))) as loader:

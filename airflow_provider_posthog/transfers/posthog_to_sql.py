@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.manifest import iso
@@ -25,10 +25,10 @@ from airflow_provider_posthog.tasks.loading import (
     target_of,
     with_types,
 )
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.replacing import Replaces, check_mapped
 from airflow_provider_posthog.tasks.spooling import SpoolingOperator
-from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.verifying import Earlier
 
 if TYPE_CHECKING:
@@ -132,7 +132,9 @@ class PostHogToSqlOperator(SpoolingOperator):
         "allow_shrink",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"query": "sql", "columns": "json", "column_types": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **{"query": "sql", "values": "json", "columns": "json", "column_types": "json"}
+    }
     operator_extra_links = (PostHogLink(),)
     _database: SqlDatabase | None = None
     _columns: Sequence[tuple[str, str]] = ()
@@ -207,10 +209,10 @@ class PostHogToSqlOperator(SpoolingOperator):
         self._conclude(source, result, loaded)
         return result
 
-    def _conclude(self, source: Source, found: Mapping[str, Any], loaded: Loaded) -> None:
-        edges = f" {found['start']} to {found['end']}" if found.get("start") else ""
-        told = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.describe()
-        self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *told)
+    def _conclude(self, source: Source, result: Mapping[str, Any], loaded: Loaded) -> None:
+        edges = f" {result['start']} to {result['end']}" if result.get("start") else ""
+        words = source.name, edges, self.table, self.sql_conn_id, counted(loaded.rows, "row"), loaded.describe()
+        self.concludes("Loaded %s%s into %s (%s): %s%s, counted before the commit", *words)
 
     def _of_run(self, context: Context) -> tuple[Source, datetime | None, datetime | None]:
         self._link(context)
@@ -272,7 +274,7 @@ class PostHogToSqlOperator(SpoolingOperator):
         self, context: Context, source: Source, earlier: Earlier, database: SqlDatabase, target: Target
     ) -> list[dict[str, Any]]:
         differing = earlier.differing(self.reading_settings())
-        return [self._reload(context, source, one, database, target) for one in differing]
+        return [self._reload(context, source, recount, database, target) for recount in differing]
 
     def _reload(
         self, context: Context, source: Source, there: Recount, database: SqlDatabase, target: Target
@@ -358,6 +360,6 @@ class PostHogToSqlOperator(SpoolingOperator):
 
     def _earlier(self, source: Source, window: Window, before: list[Window]) -> Earlier:
         """Return the earlier intervals to count again, if PostHog hides nothing of all that is read."""
-        begins = [window.start, *(each.start for each in before)] if source.time else []
+        begins = [window.start, *(earlier.start for earlier in before)] if source.time else []
         self.check_retention(source, min(begins, default=None), window.end)
         return Earlier(source, before)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from airflow_provider_posthog.compat import ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -18,8 +18,9 @@ from airflow_provider_posthog.tasks.file_layout import FilesOperator, check_file
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import folder_of, has_interval, interval_of, moment_of
 from airflow_provider_posthog.tasks.lineage import Lineage, dataset_of_path
+from airflow_provider_posthog.tasks.lists import check_choice
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
-from airflow_provider_posthog.tasks.telling import counted
 from airflow_provider_posthog.tasks.writer import writer_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.storage.manifest import Interval
     from airflow_provider_posthog.storage.staging import Owner, Staging
     from airflow_provider_posthog.tasks.file_layout import FilesArguments
+
+SchemaPolicy = Literal["evolve", "freeze", "quarantine"]
+TableFormat = Literal["delta", "iceberg"]
 
 
 class PostHogQueryToObjectStorageOperator(FilesOperator):
@@ -88,6 +92,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         "compression",
         "partition_by",
         "partition_time",
+        "partition_zone",
         "name",
         "max_shrink",
         "allow_shrink",
@@ -95,7 +100,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         "object_storage_conn_id",
     )
     template_ext: Sequence[str] = (".sql", ".hogql")
-    template_fields_renderers = {"query": "sql", "columns": "json"}  # noqa: RUF012 - Airflow's own form
+    template_fields_renderers: ClassVar[dict[str, str]] = {"query": "sql", "values": "json", "columns": "json"}
     operator_extra_links = (PostHogLink(),)
     lineage_reads_files = True  # the manifest has the columns
 
@@ -107,9 +112,9 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         max_shrink: float | str = MAX_SHRINK,
         allow_shrink: bool | str = False,
         schema_change: str = "fail",
-        schema_policy: Literal["evolve", "freeze", "quarantine"] | None = None,
+        schema_policy: SchemaPolicy | None = None,
         max_rejects: int | None = None,
-        table_format: Literal["delta", "iceberg"] | None = None,
+        table_format: TableFormat | None = None,
         table_options: Mapping[str, Any] | None = None,
         object_storage_conn_id: str | None = None,
         **kwargs: Unpack[FilesArguments],
@@ -120,6 +125,10 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         self.max_shrink = max_shrink
         self.allow_shrink = allow_shrink
         self.schema_change = schema_change
+        if schema_policy is not None:
+            check_choice("schema_policy", schema_policy, get_args(SchemaPolicy))
+        if table_format is not None:
+            check_choice("table_format", table_format, get_args(TableFormat))
         self.schema_policy = schema_policy
         self.max_rejects = max_rejects
         self.table_format = table_format
@@ -161,9 +170,9 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
 
     def on_kill(self) -> None:
         """Stop reading: no more queries are sent."""
-        for one in (self._copy, self._recount):
-            if one is not None:
-                one.stop()
+        for job in (self._copy, self._recount):
+            if job is not None:
+                job.stop()
 
     def lineage(self, result: Mapping[str, Any]) -> Lineage:
         """Return what was read and written, for OpenLineage.
@@ -289,12 +298,12 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
 
     def _look_back(self, source: Source, owner: Owner, own: Staging, back: timedelta) -> None:
         """Read intervals in the folder again, for what came late."""
-        for one in self._earlier(own.interval, back):
-            if one.stem not in own.note.get("again", ()):
-                self.log.info("Reading %s again, for what came late (look_back)", one.stem)
-                self._manifest(one)  # refuses another project's
-                self._bring(source, self._staging(one, owner), {})
-                own.record(again=[*own.note.get("again", ()), one.stem])
+        for interval in self._earlier(own.interval, back):
+            if interval.stem not in own.note.get("again", ()):
+                self.log.info("Reading %s again, for what came late (look_back)", interval.stem)
+                self._manifest(interval)  # refuses another project's
+                self._bring(source, self._staging(interval, owner), {})
+                own.record(again=[*own.note.get("again", ()), interval.stem])
 
     def _verify_back(self, source: Source, owner: Owner, own: Staging) -> None:
         """Count intervals in the folder anew, and read those again that have other rows than they were written with."""
@@ -302,23 +311,23 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         from airflow_provider_posthog.extract.windows import Window
 
         done = own.note.get("again", ())
-        earlier = [one for one in self._earlier(own.interval, self.verify_back) if one.stem not in done]
+        earlier = [interval for interval in self._earlier(own.interval, self.verify_back) if interval.stem not in done]
         with Recounter(self.reading_settings(), source) as self._recount:
-            counts = self._recount.count([Window(one.start, one.end) for one in earlier])
+            counts = self._recount.count([Window(interval.start, interval.end) for interval in earlier])
         differ = []
-        for one, count in zip(earlier, counts, strict=True):
-            before = self._manifest(one)
+        for interval, count in zip(earlier, counts, strict=True):
+            before = self._manifest(interval)
             is_ours = (before.get("source") or {}).get("kind") in (None, "query")  # and no file of PostHog's own
             counted = [count.rows, count.keys]
             # What was read again and still differed has all that can be had.
             if not is_ours or before.get("recounted") == counted or count.agrees(int(before.get("rows") or 0), None):
                 continue
-            shown = one.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
+            shown = interval.stem, f"{count.rows:,}", f"{count.keys:,}", before.get("rows")
             self.log.info("Reading %s again: PostHog counts %s rows (%s keys), its files have %s", *shown)
-            after = self._bring(source, self._staging(one, owner), {}, recounted=counted)
-            own.record(reloaded=[*own.note.get("reloaded", ()), one.stem])
+            after = self._bring(source, self._staging(interval, owner), {}, recounted=counted)
+            own.record(reloaded=[*own.note.get("reloaded", ()), interval.stem])
             if not count.agrees(after["rows"], None):
-                differ.append(f"{one.stem} ({count.keys:,} to {count.rows:,} counted, {after['rows']:,} read)")
+                differ.append(f"{interval.stem} ({count.keys:,} to {count.rows:,} counted, {after['rows']:,} read)")
         if earlier:
             own.record(verified=len(earlier))
         if differ:
@@ -333,7 +342,7 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
         return manifests.within(manifests.written(self._target.fs, self._root, interval.name), interval, length)
 
     def _check_retention_of(self, source: Source, interval: Interval, length: timedelta) -> None:
-        first = min([interval.start, *(one.start for one in self._earlier(interval, length))])
+        first = min([interval.start, *(other.start for other in self._earlier(interval, length))])
         self.check_retention(source, first if source.time else None, interval.end)
 
     def _result(

@@ -16,7 +16,7 @@ from airflow_provider_posthog.api.retry import RetryPolicy, poll_policy
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
-from airflow_provider_posthog.triggers.shared_looks import LookResult, Question, asking
+from airflow_provider_posthog.triggers.shared_checks import CheckResult, Question, asking
 from airflow_provider_posthog.triggers.watching import PostHogWatchingTrigger, WatchEvent, read_event, untrusted
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
 
     A look waits out rate limits and short faults as the connection says, but not beyond the deadline; its calls go at
     the pace of all that poll (:mod:`~airflow_provider_posthog.api.pace`), and those that ask alike share it
-    (:mod:`~airflow_provider_posthog.triggers.shared_looks`). The event carries the facts of the last look.
+    (:mod:`~airflow_provider_posthog.triggers.shared_checks`). The event carries the facts of the last look.
 
     :param check: the check's name, a key of :data:`airflow_provider_posthog.api.checks.CHECKS`.
     :param arguments: its arguments: JSON, without secrets and personal data, as Airflow stores and shows them.
@@ -50,7 +50,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
     """
 
     #: A check may take several calls, and queries among them.
-    last_look: ClassVar[float] = LAST_CHECK
+    last_poll: ClassVar[float] = LAST_CHECK
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         self.looked = looked
         self.deferred_at = deferred_at
         self._facts: dict[str, Any] = {}
-        self._gives_way = self.last_turn
+        self._gives_way = self.overrun
         name = self.arguments.get("query_id")
         #: Under what name PostHog calculates something for a look, if it does.
         self._calculation = name if isinstance(name, str) and name else None
@@ -108,16 +108,16 @@ class PostHogCheckTrigger(PostHogWatchingTrigger):
         with asking((self.posthog_conn_id, client.settings, question)) as self._question:
             return await super().watch(client)
 
-    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+    async def next_poll(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Look after a while, or hear what another saw until then.
 
         :param client: the client.
         :param seconds: when to look at the latest.
         """
 
-        async def look() -> LookResult:
+        async def look() -> CheckResult:
             verdict = await self.look(client)
-            return LookResult(verdict, self._facts)
+            return CheckResult(verdict, self._facts)
 
         assert self._question is not None  # noqa: S101 - for mypy
         answer = await self._question.ask(seconds, self.deadline - time.time(), look)

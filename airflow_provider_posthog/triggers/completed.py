@@ -168,10 +168,12 @@ class PostHogCompletedTrigger(BaseEventTrigger):
             self.log.warning("What was seen cannot be read: %s", type(error).__name__)
             return
         self._recalled = True
-        known = [one for one in stored if isinstance(one, Mapping) and isinstance(one.get("since"), int)]
+        known = [
+            watcher for watcher in stored if isinstance(watcher, Mapping) and isinstance(watcher.get("since"), int)
+        ]
         if known:
-            first = min(known, key=lambda one: int(one["since"]))
-            self._since, self._seen = int(first["since"]), {str(one) for one in first.get("seen") or ()}
+            first = min(known, key=lambda watcher: int(watcher["since"]))
+            self._since, self._seen = int(first["since"]), {str(job_id) for job_id in first.get("seen") or ()}
             self._first = False
 
     async def _remember(self) -> None:

@@ -63,7 +63,7 @@ class Counted:
 
         :param other: the events.
         """
-        both = [each for each in (self.newest, other.newest) if each is not None]
+        both = [newest for newest in (self.newest, other.newest) if newest is not None]
         return Counted(
             self.counted + other.counted, self.kept + other.kept, self.fresh + other.fresh, max(both, default=None)
         )
@@ -78,8 +78,8 @@ def of_event(counts: Mapping[str | None, Counted], event: str | None) -> Counted
     if event is not None:
         return counts.get(event, Counted())
     total = Counted()
-    for each in counts.values():
-        total = total.plus(each)
+    for counted in counts.values():
+        total = total.plus(counted)
     return total
 
 
@@ -105,7 +105,7 @@ class Look:
     @property
     def seen(self) -> datetime:
         """The last ``created_at`` that this look and those before saw: ``newest`` of the next one."""
-        return max([self.newest, *(each.newest for each in self.counts.values() if each.newest is not None)])
+        return max([self.newest, *(counted.newest for counted in self.counts.values() if counted.newest is not None)])
 
 
 @dataclass(frozen=True)

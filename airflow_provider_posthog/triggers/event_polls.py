@@ -53,7 +53,7 @@ def taking_part(key: Hashable, member: Member) -> Iterator[None]:
     try:
         yield
     finally:
-        left = [each for each in of_loop.get(key, []) if each is not member]
+        left = [other for other in of_loop.get(key, []) if other is not member]
         if left:
             of_loop[key] = left
         else:

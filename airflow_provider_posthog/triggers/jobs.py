@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
-from airflow_provider_posthog.api.poller import Waiter, look_at
+from airflow_provider_posthog.api.poller import Waiter, poll_job
 from airflow_provider_posthog.api.retry import LAST
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within
@@ -57,7 +57,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
         self.cancel_on_kill = cancel_on_kill
         self.superseded = list(superseded)
         self.looked = looked
-        self._waiter = Waiter(job_id, self.poll_interval, last_turn=self.last_turn)
+        self._waiter = Waiter(job_id, self.poll_interval, overrun=self.overrun)
         self._poller: JobPoller | None = None
         self._facts: Mapping[str, Any] = {}
         self._keys_logged = 0
@@ -70,7 +70,8 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
 
     def title(self) -> str:
         """Name the job, for the log."""
-        return f"{self.kind} {self.job_id}"
+        kind = KINDS.get(self.kind)
+        return f"{self.kind} {self.job_id}" if kind is None else kind.named(self.job_id)
 
     def payload(self) -> dict[str, Any]:
         """Return the job's kind and id, which jobs it superseded, and what PostHog said of one that has succeeded."""
@@ -92,7 +93,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
             self._keys_logged = self._poller.client.keys_replaced
             return await super().watch(client)
 
-    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+    async def next_poll(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Wait for what the poller sees next.
 
         :param client: the client.
@@ -111,7 +112,7 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
 
         :param client: the client.
         """
-        return (await run_async(look_at(KINDS[self.kind], self.job_id, LAST), client)).verdict
+        return (await run_async(poll_job(KINDS[self.kind], self.job_id, LAST), client)).verdict
 
     def held_back(self, client: AsyncClient) -> float:
         """Return for how many seconds the rate limits hold back the poller.
@@ -157,7 +158,7 @@ class JobEvent(WatchEvent):
         if not isinstance(watched, str) or not watched or job_id not in (None, watched):
             raise untrusted(payload, f"{kind} {job_id or watched}", job_id)
         superseded = payload.get("superseded")
-        ids = [each for each in superseded if isinstance(each, str)] if isinstance(superseded, list) else ()
+        ids = [job_id for job_id in superseded if isinstance(job_id, str)] if isinstance(superseded, list) else ()
         facts = payload.get("facts")
         if base.ended.outcome != "succeeded" or not isinstance(facts, Mapping) or str(facts.get("id")) != watched:
             facts = {}

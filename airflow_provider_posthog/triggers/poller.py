@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import JobKind
-from airflow_provider_posthog.api.poller import ListReader, Look, Reading, Rounds, Seen, Waiter, look_at
+from airflow_provider_posthog.api.poller import ListReader, Poll, Reading, Rounds, Seen, Waiter, poll_job
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.exceptions import PostHogTransportError
@@ -50,7 +50,7 @@ class JobPoller:
         self._reader = ListReader(kind, kind.listing, client.settings.base_url) if kind.listing else None
         self._rounds = Rounds(kind.listing.least if kind.listing else None)
         self._answers: dict[Waiter, asyncio.Future[Seen]] = {}
-        self._looks: dict[asyncio.Task[None], Look] = {}
+        self._polls: dict[asyncio.Task[None], Poll] = {}
         self._wake = asyncio.Event()
         self._main = self._start()
 
@@ -62,8 +62,8 @@ class JobPoller:
         """Wait for the next answer.
 
         :param waiter: who waits; has joined.
-        :param seconds: when to look at the latest, unless the rate limits forbid it.
-        :param left: seconds until the deadline. There is a look then, whatever the limits say.
+        :param seconds: when to poll at the latest, unless the rate limits forbid it.
+        :param left: seconds until the deadline. There is a poll then, whatever the limits say.
         """
         if self._main.done():  # somebody has cancelled it
             self._main = self._start()
@@ -96,7 +96,7 @@ class JobPoller:
         others = _pollers.get(asyncio.get_running_loop(), [])
         if self in others:
             others.remove(self)
-        tasks = [self._main, *self._looks]
+        tasks = [self._main, *self._polls]
         for task in tasks:
             task.cancel()
         try:
@@ -118,74 +118,76 @@ class JobPoller:
 
     async def _round(self) -> None:
         self._wake.clear()
-        for look in self._rounds.begin(time.monotonic()):
-            task = asyncio.ensure_future(self._look(look))
-            self._looks[task] = look
-            task.add_done_callback(self._looks.pop)
-        for task, look in self._looks.items():
-            if not look.listed and not self._rounds.needs(look):
+        for poll in self._rounds.begin(time.monotonic()):
+            task = asyncio.ensure_future(self._poll(poll))
+            self._polls[task] = poll
+            task.add_done_callback(self._polls.pop)
+        for task, poll in self._polls.items():
+            if not poll.listed and not self._rounds.needs(poll):
                 task.cancel()  # it may stand in line for a turn that nobody needs any more
         await asyncio.sleep(_BREATH)
         await _set_within(self._wake, self._rounds.next_at() - time.monotonic())
 
-    async def _look(self, look: Look) -> None:
+    async def _poll(self, poll: Poll) -> None:
         try:
-            await (self._look_by_list(look) if look.listed else self._look_alone(look))
+            await (self._poll_list(poll) if poll.listed else self._poll_alone(poll))
         except Exception as error:
-            self._fail(look.waiters, error)
+            self._fail(poll.waiters, error)
         self._wake.set()
 
-    async def _look_alone(self, look: Look) -> None:
-        policy = look.policy(time.monotonic())
-        seen = await run_async(look_at(self.kind, look.waiters[0].job_id, policy), self.client)
-        for waiter in look.waiters:
-            self._answer(waiter, seen, look)
+    async def _poll_alone(self, poll: Poll) -> None:
+        policy = poll.policy(time.monotonic())
+        seen = await run_async(poll_job(self.kind, poll.waiters[0].job_id, policy), self.client)
+        for waiter in poll.waiters:
+            self._answer(waiter, seen, poll)
 
-    async def _look_by_list(self, look: Look) -> None:
+    async def _poll_list(self, poll: Poll) -> None:
         assert self._reader is not None  # noqa: S101 - for mypy
-        ids = {waiter.job_id for waiter in look.waiters}
+        ids = {waiter.job_id for waiter in poll.waiters}
         pages = 1
         try:
-            reading = await run_async(self._reader.read(ids, look.policy(time.monotonic())), self.client)
+            reading = await run_async(self._reader.read(ids, poll.policy(time.monotonic())), self.client)
             pages = reading.pages
         finally:
-            self._rounds.end(look, pages)
+            self._rounds.end(poll, pages)
         if not self._reader.usable:
             self._rounds.without_list()
-        for number, waiter in enumerate(look.waiters):
+        for number, waiter in enumerate(poll.waiters):
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)  # so many triggers must not hold up the others, all in one turn
             seen = reading.seen.get(waiter.job_id)
             if seen is None and reading.error is not None:
                 seen = Seen(reading.error)
             if seen is not None:
-                self._answer(waiter, seen, look)
-        missed = self._rounds.missed(look, reading)
-        await asyncio.gather(*(self._look_alone(one) for one in missed))
+                self._answer(waiter, seen, poll)
+        missed = self._rounds.missed(poll, reading)
+        await asyncio.gather(*(self._poll_alone(alone) for alone in missed))
         if self._rounds.is_list_bad(reading):
-            await self._look_whether_only_the_list_fails(look, reading)
+            await self._poll_whether_only_the_list_fails(poll, reading)
 
-    async def _look_whether_only_the_list_fails(self, look: Look, reading: Reading) -> None:
-        one = Look(look.waiters[:1], listed=False, last=look.last)
-        seen = await run_async(look_at(self.kind, one.waiters[0].job_id, one.policy(time.monotonic())), self.client)
+    async def _poll_whether_only_the_list_fails(self, poll: Poll, reading: Reading) -> None:
+        single = Poll(poll.waiters[:1], listed=False, last=poll.last)
+        seen = await run_async(
+            poll_job(self.kind, single.waiters[0].job_id, single.policy(time.monotonic())), self.client
+        )
         if isinstance(seen.verdict, Verdict):
-            log.warning("The list of jobs fails, looks at single ones do not: these from now on. %s", reading.error)
+            log.warning("The list of jobs fails, polls at single ones do not: these from now on. %s", reading.error)
             self._rounds.without_list()
 
-    def _answer(self, waiter: Waiter, seen: Seen, look: Look) -> None:
+    def _answer(self, waiter: Waiter, seen: Seen, poll: Poll) -> None:
         answer = self._answers.get(waiter)
-        if answer is None or answer.done() or not self._rounds.answers(waiter, seen, look, time.monotonic()):
+        if answer is None or answer.done() or not self._rounds.answers(waiter, seen, poll, time.monotonic()):
             return
         answer.set_result(seen)
 
     def _fail(self, waiters: Iterable[Waiter], error: BaseException) -> None:
-        """Tell of a fault of ours: as a look that brought nothing, so that no task ends before it is there for good."""
+        """Tell of a fault of ours: as a poll that brought nothing, so that no task ends before it is there for good."""
         answers = {waiter: self._answers.get(waiter) for waiter in waiters}
         waiting = {waiter: answer for waiter, answer in answers.items() if answer is not None and not answer.done()}
         if not waiting:
             return
-        log.error("The look of all that wait for a job (%s) has failed", self.kind.name, exc_info=error)
-        why = f"the look at all jobs of this kind has failed ({type(error).__name__}); see the triggerer's own log"
+        log.error("The poll of all that wait for a job (%s) has failed", self.kind.name, exc_info=error)
+        why = f"the poll at all jobs of this kind has failed ({type(error).__name__}); see the triggerer's own log"
         for waiter, answer in waiting.items():
             waiter.waits = False
             answer.set_result(Seen(PostHogTransportError(why)))

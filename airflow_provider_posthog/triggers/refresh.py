@@ -75,7 +75,7 @@ class PostHogRefreshTrigger(PostHogWatchingTrigger):
 
     def title(self) -> str:
         """Name it for the log."""
-        return f"refresh of {len(self.items)} insights"
+        return f"refresh of {len(self.items)} insight{'' if len(self.items) == 1 else 's'}"
 
     async def look(self, client: AsyncClient) -> Verdict | PostHogError:
         """Have all of them calculated; this one look lasts until the last has ended, or the deadline."""

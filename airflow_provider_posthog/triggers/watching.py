@@ -20,8 +20,8 @@ from airflow_provider_posthog.api.jobs import (
     FAILURE_GRACE,
     FIRST_WAIT,
     GROWTH,
-    LAST_LOOK,
-    LAST_TURN,
+    LAST_POLL,
+    LONGEST_OVERRUN,
     MAX_POLL_FAILURES,
     OUTCOMES,
     Again,
@@ -30,7 +30,7 @@ from airflow_provider_posthog.api.jobs import (
     Watch,
 )
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.wait_log import Telling, words_of
+from airflow_provider_posthog.api.wait_log import WaitLog, words_of
 from airflow_provider_posthog.api.within import within
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError
@@ -90,7 +90,7 @@ class PostHogWatchingTrigger(BaseTrigger):
     #: Whether the worker has just looked, so that the first wait comes before the first look.
     looked = False
     #: How many seconds a look has at the least, be it begun at the deadline.
-    last_look: ClassVar[float] = LAST_LOOK
+    last_poll: ClassVar[float] = LAST_POLL
 
     def __init__(
         self,
@@ -123,13 +123,13 @@ class PostHogWatchingTrigger(BaseTrigger):
         self.limit = limit
         self.try_number = try_number
         self._began = time.time()
-        self._telling = Telling()
+        self._wait_log = WaitLog()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def last_turn(self) -> float:
+    def overrun(self) -> float:
         """Seconds for which a look at the deadline may be put off, once: none where Airflow itself ends the task."""
-        return LAST_TURN if self.limit == "timeout" else 0.0
+        return LONGEST_OVERRUN if self.limit == "timeout" else 0.0
 
     @abstractmethod
     def subject(self) -> dict[str, Any]:
@@ -223,7 +223,7 @@ class PostHogWatchingTrigger(BaseTrigger):
                 step = Again(max(0.0, min(self.poll_interval, self.deadline - time.time())))
             seconds = step.seconds
 
-    async def next_look(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
+    async def next_poll(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Look after a while.
 
         :param client: the client.
@@ -241,13 +241,13 @@ class PostHogWatchingTrigger(BaseTrigger):
 
     async def _look_in_time(self, client: AsyncClient, seconds: float) -> Verdict | PostHogError:
         """Look, but not beyond the deadline: not for a place among the connections, nor for an answer that drips."""
-        least = self.last_look if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
+        least = self.last_poll if self.limit == "timeout" else _LAST_LOOK_BEFORE_AIRFLOW
         limit = max(self.deadline - time.time(), seconds) + least
         self._tell_later(client)
         try:
-            return await within(self.next_look(client, seconds), limit)
+            return await within(self.next_poll(client, seconds), limit)
         except asyncio.TimeoutError:
-            return Verdict("pending", "the last look did not end in time: PostHog held it open")
+            return Verdict("pending", "the last poll did not end in time: PostHog held it open")
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -260,27 +260,27 @@ class PostHogWatchingTrigger(BaseTrigger):
             growth=self.growth,
             max_failures=self.max_poll_failures,
             grace=self.failure_grace,
-            last_turn=self.last_turn,
+            overrun=self.overrun,
         )
 
     # What the task's log says of it.
 
     def _tell(self, observed: Verdict | PostHogError) -> None:
         waited = time.time() - self._began
-        if self._telling.is_news(observed, waited):
+        if self._wait_log.is_news(observed, waited):
             level = logging.WARNING if isinstance(observed, PostHogError) else logging.INFO
             self.log.log(level, "%s: %s (waiting for %.0f s)", self.title(), words_of(observed), waited)
 
     def _tell_later(self, client: AsyncClient) -> None:
         # A timer keeps the trigger's context, by which Airflow finds its log; a task for each would cost more.
-        late = self._telling.patience(self.poll_interval)
+        late = self._wait_log.patience(self.poll_interval)
         self._timer = asyncio.get_running_loop().call_later(late, self._tell_if_held, client)
 
     def _tell_if_held(self, client: AsyncClient) -> None:
         held = self.held_back(client)
-        if held and self._telling.is_held_news(time.time() - self._began):
+        if held and self._wait_log.is_held_news(time.time() - self._began):
             until = datetime.fromtimestamp(time.time() + held, timezone.utc).strftime("%H:%M:%S")
-            self.log.info("%s: PostHog's rate limits hold back the next look, until about %s UTC", self.title(), until)
+            self.log.info("%s: PostHog's rate limits hold back the next poll, until about %s UTC", self.title(), until)
         self._tell_later(client)
 
     def _tell_end(self, ended: Ended) -> None:

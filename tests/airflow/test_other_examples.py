@@ -17,11 +17,12 @@ import pyarrow.parquet as parquet
 import pytest
 from airflow.triggers import base
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.operators.exports import PostHogCreateExportOperator
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
+from demo.shop import CUSTOMERS, furnish
 from tests.emulator.client import Client
 from tests.erasure.support import Lab, Weekend, tidy
 from tests.load.databases import DuckDB, SQLite
@@ -100,7 +101,7 @@ def place(
     tidy(fresh)
     connect(monkeypatch, fresh, audit_secret=SALT)
     monkeypatch.setenv("POSTHOG_EXAMPLE_FILES", f"file://{tmp_path}")
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
     made = Place(fresh, tmp_path, run_dag)
     made.hurry()
     return made
@@ -339,6 +340,16 @@ def test_good_views(place: Place, failing: list[str], state: str) -> None:
     place.posthog.settings(checks_failing=failing)
     states, _ = place.run(place.example("good_views"))
     assert states == {"made": "success", "checks": state}
+
+
+def test_make_ui_has_what_the_examples_name(place: Place) -> None:
+    furnish(place.posthog, place.folder)
+    assert green(place.run(place.example("good_views"))[0])
+    assert green(place.run(place.example("experiment_results", mode="poke"))[0])
+    states, told = place.run(place.example("files_to_posthog"))
+    assert green(states)
+    assert told["orders"]["kept"] == CUSTOMERS
+    assert "new-checkout" in [flag["key"] for flag in place.api.get("feature_flags/").json()["results"]]
 
 
 def test_count_after_load(place: Place, sqlite: SQLite) -> None:

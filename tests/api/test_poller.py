@@ -1,4 +1,4 @@
-"""Which looks are made when many wait, by a clock that only these tests move."""
+"""Which polls are made when many wait, by a clock that only these tests move."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_posthog.api import insights
 from airflow_provider_posthog.api.budget import SHARES
 from airflow_provider_posthog.api.jobs import EXPORT, QUERY, Ended
-from airflow_provider_posthog.api.poller import Look, Reading, Rounds, Seen, Waiter
+from airflow_provider_posthog.api.poller import Poll, Reading, Rounds, Seen, Waiter
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send
@@ -35,8 +35,8 @@ def _exports(world: World, count: int, seconds: float, *, within: float = 30.0, 
 
 
 def _insight_sensors(world: World, count: int, until: float) -> list[list[float]]:
-    """So many sensors that want to look each minute; returns when they do."""
-    looks: list[list[float]] = [[] for _ in range(count)]
+    """So many sensors that want to poll each minute; returns when they do."""
+    polls: list[list[float]] = [[] for _ in range(count)]
 
     def sensor(number: int) -> Work:
         yield number / 10
@@ -45,12 +45,12 @@ def _insight_sensors(world: World, count: int, until: float) -> list[list[float]
                 yield Send(insights.retrieve(number + 1), ONCE)
             except PostHogError as error:
                 raise AssertionError from error
-            looks[number].append(world.now)
+            polls[number].append(world.now)
             yield 60.0
 
     for number in range(count):
         world.work(sensor(number))
-    return looks
+    return polls
 
 
 def _all_green(poller: Poller, count: int) -> bool:
@@ -102,13 +102,13 @@ def test_300_exports_of_10_minutes_and_100_of_20_end_green_with_50_insight_senso
     for number in range(1001, 1101):
         world.ready[str(number)] = 1200.0
         poller.wait(str(number), deadline=TIMEOUT)
-    looks = _insight_sensors(world, 50, 3600)
+    polls = _insight_sensors(world, 50, 3600)
     world.run(3600)
     assert _all_green(poller, 400)
     assert max(poller.lateness()) <= 15
     assert world.refused == 0
     assert world.a_minute(60, 600) <= 80 * share
-    gaps = [later - earlier for each in looks for earlier, later in pairwise(each)]
+    gaps = [later - earlier for each in polls for earlier, later in pairwise(each)]
     assert max(gaps) <= 60 + 180 / share, "20 a minute of the whole limit, for 50 of them"
 
 
@@ -116,19 +116,19 @@ def test_300_exports_of_10_minutes_and_100_of_20_end_green_with_50_insight_senso
 def test_insight_sensors_beside_them_hold_up_nobody_and_are_not_blind(count: int) -> None:
     world = World()
     poller = _exports(world, count, 1200)
-    looks = _insight_sensors(world, 50, 3 * 3600)
+    polls = _insight_sensors(world, 50, 3 * 3600)
     world.run(3 * 3600)
     assert _all_green(poller, count)
     assert max(poller.lateness()) <= 12
     assert world.refused == 0
-    gaps = [later - earlier for each in looks for earlier, later in pairwise(each)]
+    gaps = [later - earlier for each in polls for earlier, later in pairwise(each)]
     assert max(gaps) <= 60 + 180, "20 a minute for 50 of them"
     assert world.a_minute(3600, 2 * 3600, "analytics") >= 0.85 * 20
 
 
 @pytest.mark.parametrize("count", [100, 300])
 def test_where_there_is_no_list_polls_stretch_and_each_deadline_is_looked_at(count: int) -> None:
-    """As for queries: a look for each."""
+    """As for queries: a poll for each."""
     world = World()
     poller = Poller(world, dataclasses.replace(QUERY, status=EXPORT.status))
     for number in range(1, count + 1):
@@ -207,8 +207,8 @@ def test_who_falls_out_of_one_list_stays_with_the_others_and_after_the_second_lo
     deep = []
     for seen in ({}, {"1": Seen(Verdict("pending"))}, {}, {}):
         waiter.want(0.0, 1000.0)
-        look = Look((waiter,), listed=True, last=False)
-        list(rounds.missed(look, Reading(seen)))
+        poll = Poll((waiter,), listed=True, last=False)
+        list(rounds.missed(poll, Reading(seen)))
         deep.append(waiter.deep)
     assert deep == [False, False, False, True]
 
@@ -220,7 +220,7 @@ def test_a_poll_that_is_due_with_the_deadline_is_the_look_at_the_deadline() -> N
     waiter.want(100.0, 100.0)
     assert list(rounds.begin(99.99)) == []
     assert rounds.next_at() == 100.0
-    assert [look.last for look in rounds.begin(100.0)] == [True]
+    assert [poll.last for poll in rounds.begin(100.0)] == [True]
 
 
 def test_an_unknown_export_is_gone_at_once_and_the_others_go_on() -> None:
@@ -308,10 +308,10 @@ def test_a_list_waits_a_moment_for_those_who_were_just_answered() -> None:
     assert not list(rounds.begin(10.0))
     assert rounds.next_at() == 11.0, "but not for ever: somebody may be held up"
     late.want(14.0, 1000.0)
-    (look,) = rounds.begin(10.1)
-    assert set(look.waiters) == {late, prompt}
-    rounds.end(look, 1)
+    (poll,) = rounds.begin(10.1)
+    assert set(poll.waiters) == {late, prompt}
+    rounds.end(poll, 1)
     prompt.want(20.0, 1000.0)
     late.waits = False
-    (look,) = rounds.begin(21.1)
-    assert look.waiters == (prompt,)
+    (poll,) = rounds.begin(21.1)
+    assert poll.waiters == (prompt,)

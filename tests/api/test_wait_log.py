@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.wait_log import Telling
+from airflow_provider_posthog.api.wait_log import WaitLog
 from airflow_provider_posthog.exceptions import PostHogServerError
 
 PENDING = Verdict("pending")
 
 
 def said(*seen: tuple[float, Verdict | PostHogServerError]) -> list[float]:
-    telling = Telling()
-    return [waited for waited, observed in seen if telling.is_news(observed, waited)]
+    wait_log = WaitLog()
+    return [waited for waited, observed in seen if wait_log.is_news(observed, waited)]
 
 
 def test_that_a_job_was_just_asked_for_is_no_news() -> None:

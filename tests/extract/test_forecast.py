@@ -92,7 +92,7 @@ def test_a_reading_says_it_once_and_before_its_first_rows(
 
 def test_bytes_are_not_told_where_no_row_was_seen() -> None:
     text = Forecast(300, 20_000, 0.0, 1.0, left=1e9).text("sessions", NOON)
-    assert text.startswith("sessions: 300 rows to read, by about 1 queries; the limits (240 ")
+    assert text.startswith("sessions: 300 rows to read, by about 1 query; the limits (240 ")
     assert "bytes" not in text
     assert "0 bytes" in Forecast(0, 20_000, 0.0, 1.0).text("events", NOON)
 

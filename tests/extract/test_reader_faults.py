@@ -24,7 +24,7 @@ from airflow_provider_posthog.exceptions import (
 from airflow_provider_posthog.extract import cell_planning, sources, statements
 from airflow_provider_posthog.extract.reader import Extraction
 from airflow_provider_posthog.extract.windows import Position
-from airflow_provider_posthog.results.arrow_types import moment_of
+from airflow_provider_posthog.results.clickhouse_values import moment_of
 from tests.extract.reading import (
     REFUSALS,
     SECOND,

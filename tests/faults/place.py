@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from tests.operators.test_scopes import Place
 
 SALT = "ca9a5a1700d157a79031e1c40f85931829bc5fc5528f3c1e0a7d24b6a90e5f4d"
@@ -126,7 +126,7 @@ def prepare(place: FaultyPlace, monkeypatch: pytest.MonkeyPatch) -> None:
     posthog.settings(
         **{f"{name}_seconds": 0.02 for name in quick}, backfill_hidden_seconds=0.02, batch_jitter_seconds=0
     )
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
     monkeypatch.setenv("AIRFLOW_CONN_EVERYTHING", posthog.airflow_connection_json())
     for name in ("shop", "lake"):
         described = {"conn_type": "sqlite", "host": str(place.folder / f"{name}.db")}

@@ -228,6 +228,7 @@ def test_broken_answers_are_our_errors(scripted: Callable[..., None], method: st
         ("DateTime64(6, 'UTC')", "yesterday"),
         ("DateTime", 5),
         ("DateTime", "0000-00-00 00:00:00"),
+        ("DateTime", "\u0662026-11-21 08:09:33"),
         ("Nullable(Date)", "x"),
         ("Date", 5),
         ("Date", "2026-11-21T08:09:33"),
@@ -249,6 +250,7 @@ def test_values_that_are_not_of_their_type(kind: str, value: Any) -> None:
         ("2026-11-21 13:09:33.339419000", 339419),
         ("2026-11-21T13:09:33", 0),
         ("2026-11-21T18:39:33+05:30", 0),
+        ("2026-11-21T14:03:01+00:53:28", 0),  # local mean time, as zones have it before 1900
     ],
 )
 def test_spellings_of_times(text: str, microseconds: int) -> None:

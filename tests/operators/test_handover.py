@@ -45,7 +45,7 @@ def test_a_task_reads_the_work_file_with_the_connection_it_was_written_with_unle
         (None, None, None),
     ):
         task = kind(task_id="task", object_storage_conn_id=given, **options)
-        handover = task.handed_over({**request, "object_storage_conn_id": of_the_request}, "request")
+        handover = task.handover_of({**request, "object_storage_conn_id": of_the_request}, "request")
         assert handover.conn_id == expected
         assert (handover.work_path, handover.request_id) == (request["work_path"], request["request_id"])
         assert (task.work_path, task.object_storage_conn_id, task.audit_path) == (None, given, None), "as it was told"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sqlite3
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
@@ -49,6 +50,23 @@ def test_an_event_of_a_run_is_the_same_in_each_try(connected: EmulatorProcess) -
     found = records("SELECT toString(timestamp), properties.rows FROM events WHERE event = 'loaded' LIMIT 9")
     assert len(found) == 2
     assert found[0][1] == "7"
+
+
+def test_the_log_ends_with_what_was_sent_or_made(
+    connected: EmulatorProcess,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for kind in (PostHogCaptureOperator, PostHogAnnotationOperator):  # whatever Airflow's log is
+        monkeypatch.setattr(kind, "log", logging.getLogger("tests.operators"), raising=False)
+    caplog.set_level("INFO", "tests.operators")
+    PostHogCaptureOperator(task_id="sent", event="loaded", distinct_id=["a", "b"]).execute(context(began=AT))
+    mark = PostHogAnnotationOperator(task_id="marked", content="Loaded")
+    number = mark.execute(context())["id"]
+    mark.execute(context(try_number=2))
+    said = [line.partition(" (")[0] for line in caplog.messages]
+    assert "PostHog took 2 events" in said
+    assert said.index(f"Annotation {number} is there") < said.index(f"Annotation {number} was there already")
 
 
 def test_a_uuid_and_a_time_of_one_s_own_are_kept(connected: EmulatorProcess) -> None:  # noqa: F811

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator
@@ -301,7 +301,7 @@ def place(posthog: EmulatorProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         **{"batch_run_seconds": 0.1, "backfill_hidden_seconds": 0.1, "batch_jitter_seconds": 0},
         **{"warehouse_job_seconds": 0.1, "file_download_seconds": 0, "file_listing_seconds": 0},
     )
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
     monkeypatch.setenv("AIRFLOW_CONN_EVERYTHING", posthog.airflow_connection_json())
     shop, lake = tmp_path / "shop.db", tmp_path / "lake.db"
     monkeypatch.setenv("AIRFLOW_CONN_SHOP", json.dumps({"conn_type": "sqlite", "host": str(shop)}))

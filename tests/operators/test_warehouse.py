@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogError,
@@ -29,7 +29,7 @@ from tests.operators.support import Store, context, run_trigger, task_deferred
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.operators.batch_exports import (
     PostHogBackfillBatchExportOperator,
@@ -106,7 +106,7 @@ NEW = {PostHogRunDataQualityOperator, PostHogExperimentResultsOperator}
 
 @pytest.fixture(params=[True, False], ids=["with system tables", "without"])
 def system(request: pytest.FixtureRequest, connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
     monkeypatch.setenv("AIRFLOW_CONN_BUCKET", '{"conn_type": "aws", "login": "AKIA", "password": "secret"}')
     connected.settings(
         **{"batch_run_seconds": 0.1, "backfill_hidden_seconds": 0.1, "batch_jitter_seconds": 0},

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_posthog.exceptions import PostHogTransportError
-from airflow_provider_posthog.results.arrow_types import TIMESTAMP, batch_of, moment_of, schema_of, type_of
+from airflow_provider_posthog.results.arrow_types import TIMESTAMP, batch_of, schema_of, type_of
+from airflow_provider_posthog.results.clickhouse_values import moment_of
 
 UTC = timezone.utc
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogJobFailed, PostHogSettingsError
 from airflow_provider_posthog.sensors.batch_exports import PostHogBatchExportRunSensor
@@ -24,7 +24,7 @@ UTC = timezone.utc
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
 
 
 @pytest.fixture

@@ -127,9 +127,9 @@ def test_a_deferred_gate_that_a_user_ends_cancels_what_is_calculated(connected: 
 def test_a_gate_out_of_time_leaves_nothing_running(
     connected: EmulatorProcess, slow: int, deferrable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(PostHogInsightThresholdSensor, "last_look", 0.5)
-    monkeypatch.setattr("airflow_provider_posthog.triggers.checks.PostHogCheckTrigger.last_look", 0.5)
-    monkeypatch.setattr("airflow_provider_posthog.triggers.watching.LAST_TURN", 0.0)
+    monkeypatch.setattr(PostHogInsightThresholdSensor, "last_poll", 0.5)
+    monkeypatch.setattr("airflow_provider_posthog.triggers.checks.PostHogCheckTrigger.last_poll", 0.5)
+    monkeypatch.setattr("airflow_provider_posthog.triggers.watching.LONGEST_OVERRUN", 0.0)
     options = {**HOW, "insight": slow, "deferrable": deferrable, "timeout": 1.0}
     with pytest.raises((outcome_errors().timeout, PostHogError)):
         finish(PostHogInsightThresholdSensor(**options), context())

@@ -12,7 +12,7 @@ from airflow_provider_posthog.api.budget import HOUR, MINUTE, Budget
 from airflow_provider_posthog.api.call import Bucket, Call
 from airflow_provider_posthog.api.jobs import EXPORT, Again, Ended, JobKind, Watch
 from airflow_provider_posthog.api.pace import Pace
-from airflow_provider_posthog.api.poller import ListReader, Look, Reading, Rounds, Seen, Waiter, look_at
+from airflow_provider_posthog.api.poller import ListReader, Poll, Reading, Rounds, Seen, Waiter, poll_job
 from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.steps import Send
 from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogRateLimitError
@@ -171,40 +171,40 @@ class Poller:
 
     def _run(self) -> None:
         self._woken = float("inf")
-        for look in list(self.rounds.begin(self.world.now)):
-            if look.listed:
+        for poll in list(self.rounds.begin(self.world.now)):
+            if poll.listed:
                 assert self.reader is not None
-                ids = {waiter.job_id for waiter in look.waiters}
-                steps = self.reader.read(ids, look.policy(self.world.now))
-                self.world.work(steps, lambda reading, look=look: self._read(look, reading))  # type: ignore[arg-type, misc]
+                ids = {waiter.job_id for waiter in poll.waiters}
+                steps = self.reader.read(ids, poll.policy(self.world.now))
+                self.world.work(steps, lambda reading, poll=poll: self._read(poll, reading))  # type: ignore[arg-type, misc]
             else:
-                self._alone(look)
+                self._alone(poll)
         when = self.rounds.next_at()
         if when < 1e12:
             when = max(when, self.world.now + 1e-3)
             if when < self._woken:
                 self._wake_at(when)
 
-    def _alone(self, look: Look) -> None:
-        steps = look_at(self.kind, look.waiters[0].job_id, look.policy(self.world.now))
-        self.world.work(steps, lambda seen: self._answer(look.waiters, seen, look), lambda: self.rounds.needs(look))  # type: ignore[arg-type]
+    def _alone(self, poll: Poll) -> None:
+        steps = poll_job(self.kind, poll.waiters[0].job_id, poll.policy(self.world.now))
+        self.world.work(steps, lambda seen: self._answer(poll.waiters, seen, poll), lambda: self.rounds.needs(poll))  # type: ignore[arg-type]
 
-    def _read(self, look: Look, reading: Reading) -> None:
+    def _read(self, poll: Poll, reading: Reading) -> None:
         assert self.reader is not None
-        self.rounds.end(look, reading.pages)
+        self.rounds.end(poll, reading.pages)
         if not self.reader.usable:
             self.rounds.without_list()
-        for waiter in look.waiters:
+        for waiter in poll.waiters:
             seen = reading.seen.get(waiter.job_id) or (Seen(reading.error) if reading.error else None)
             if seen is not None:
-                self._answer((waiter,), seen, look)
-        for one in list(self.rounds.missed(look, reading)):
+                self._answer((waiter,), seen, poll)
+        for one in list(self.rounds.missed(poll, reading)):
             self._alone(one)
         self._pump()
 
-    def _answer(self, waiters: tuple[Waiter, ...], seen: Seen, look: Look) -> None:
+    def _answer(self, waiters: tuple[Waiter, ...], seen: Seen, poll: Poll) -> None:
         for waiter in waiters:
-            if waiter not in self.rounds.waiters or not self.rounds.answers(waiter, seen, look, self.world.now):
+            if waiter not in self.rounds.waiters or not self.rounds.answers(waiter, seen, poll, self.world.now):
                 continue
             watch, deadline = self._wants[waiter]
             step = watch.observe(seen.verdict, self.world.now)

@@ -23,6 +23,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.guidance import GuidedTask
+from airflow_provider_posthog.tasks.log_lines import end_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 from airflow_provider_posthog.transfers.range_check import PostHogRangeCheckOperator
 from tests.test_arguments import tasks
@@ -133,6 +134,23 @@ def test_a_package_that_is_missed_anywhere_in_a_task_leads_to_its_extra(package:
         Fails(error=ModuleNotFoundError("x", name="our_package"), task_id="fails").execute({})
 
 
+@pytest.mark.parametrize(
+    ("scheme", "remedy"),
+    [
+        ("s3", "Install apache-airflow-providers-amazon[s3fs] on the workers."),
+        ("gs", "Install apache-airflow-providers-google on the workers."),
+        ("oss", "Install Airflow's provider of that storage on the workers."),
+    ],
+)
+def test_a_storage_that_airflow_does_not_know_leads_to_its_provider(scheme: str, remedy: str, said: Said) -> None:
+    error = ValueError(f"No filesystem registered for scheme {scheme}")
+    with pytest.raises(AirflowFailException, match=re.escape(f"Fails: cannot reach {scheme}://. {remedy}")):
+        Fails(error=error, task_id="x").execute({})
+    assert said()[0][0] == "PostHogSettingsError"
+    with pytest.raises(ValueError, match="of another kind"):
+        Fails(error=ValueError("of another kind"), task_id="x").execute({})
+
+
 def test_sensors_and_tasks_without_a_connection_do_so_too(
     said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,3 +208,8 @@ def test_every_text_that_the_page_explains_is_one_that_the_code_says() -> None:
     assert len(told) > 40
     missing = [text for text in told for part in text.split("...") if part.strip() and part.strip() not in source]
     assert not missing
+
+
+def test_one_row_is_told_in_the_singular() -> None:
+    assert end_of({"rows": 1, "inserted": 1, "bytes": 1, "failed": 2}) == "Done: 1 row, 1 inserted, 2 failed, 1 byte"
+    assert end_of({"rows": 2}) == "Done: 2 rows"

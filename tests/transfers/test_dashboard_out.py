@@ -78,6 +78,18 @@ def test_the_numbers_of_a_dashboard_are_rows_of_a_table(
     assert lake.rows("SELECT count(*) FROM numbers")[0][0] == len(expected)
 
 
+def test_an_insight_that_is_in_neither_table_nor_file_is_warned_of_once(
+    connected: EmulatorProcess,
+    lake: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    finish(to_sql(combined_path=f"file://{tmp_path}/numbers.csv"), context())
+    said = [text.count("Insight 1 is not in the table") for text in (caplog.text, capfd.readouterr().out)]
+    assert max(said) == 1  # Airflow 3 writes to standard output, older ones to logging
+
+
 def test_rows_of_other_insights_stay(connected: EmulatorProcess, lake: Any) -> None:
     finish(to_sql(), context())
     before = lake.rows("SELECT count(*) FROM numbers")[0][0]

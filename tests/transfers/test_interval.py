@@ -80,7 +80,7 @@ def test_the_hour_that_comes_twice_is_an_interval() -> None:
             "end",
             "DeltaDataIntervalTimetable.*create_delta_data_intervals",
         ),
-        ({}, utc(2026, 1, 2), utc(2026, 1, 1), "end", "is not after the start"),
+        ({}, utc(2026, 1, 2), utc(2026, 1, 1), "end", "Write an earlier start, or a later end"),
         ({}, "None", utc(2026, 1, 1), "start", "'None' is not a time"),
         ({}, " ", utc(2026, 1, 1), "start", "is not a time"),
         ({}, "2026-01-01", utc(2026, 1, 2), "start", "without an offset"),

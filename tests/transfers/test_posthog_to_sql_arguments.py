@@ -125,6 +125,17 @@ def test_an_empty_by_is_the_default(connection: EmulatorProcess, lake: DuckDB) -
     assert load(time_column="", key="")["rows"] == connection.count_events(day(4), day(3), "created_at")
 
 
+def test_a_connection_that_airflow_stored_as_generic_leads_to_the_provider_that_was_missing(
+    connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "generic", "host": "x"}))
+    with pytest.raises(PostHogSettingsError, match="is no database") as refused:
+        load()
+    assert refused.value.field == "sql_conn_id"
+    assert "Install Airflow's provider of the database" in str(refused.value.remedy)
+    assert "AIRFLOW_CONN_" in str(refused.value.remedy)
+
+
 def test_a_wrong_database_is_told_at_once(connection: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not after the rows of the interval have settled."""
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps({"conn_type": "sftp_of_nobody", "host": "x"}))

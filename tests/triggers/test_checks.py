@@ -16,7 +16,7 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogJobError, PostHogTransportError
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger, check_event
-from airflow_provider_posthog.triggers.shared_looks import LookResult, Question
+from airflow_provider_posthog.triggers.shared_checks import CheckResult, Question
 from tests.operators.support import run_trigger
 from tests.support.checks import says, scripted_check, use
 from tests.support.scripted import Reply, ScriptedServer, error
@@ -324,14 +324,14 @@ def test_sensors_of_one_insight_share_their_looks_and_each_dashboard_has_its_own
 
 
 def test_a_failure_counts_for_those_who_wanted_to_look() -> None:
-    failed, good = LookResult(PostHogTransportError("no connection")), LookResult(Verdict("pending"))
+    failed, good = CheckResult(PostHogTransportError("no connection")), CheckResult(Verdict("pending"))
     looks = []
 
-    async def look(found: LookResult) -> LookResult:
+    async def look(found: CheckResult) -> CheckResult:
         looks.append(found)
         return found
 
-    async def run() -> list[LookResult]:
+    async def run() -> list[CheckResult]:
         question = Question()
         slow = asyncio.ensure_future(question.ask(0.2, 60.0, lambda: look(good)))
         quick = [asyncio.ensure_future(question.ask(0.05, 60.0, lambda: look(failed))) for _ in range(3)]
@@ -367,16 +367,16 @@ async def _drain(trigger: PostHogCheckTrigger) -> str:
 
 
 def test_a_look_that_hangs_keeps_nobody_from_looking_at_the_deadline() -> None:
-    done = LookResult(Verdict("succeeded"))
+    done = CheckResult(Verdict("succeeded"))
 
-    async def hang() -> LookResult:
+    async def hang() -> CheckResult:
         await asyncio.sleep(60)
         return done
 
-    async def look() -> LookResult:
+    async def look() -> CheckResult:
         return done
 
-    async def run() -> list[LookResult]:
+    async def run() -> list[CheckResult]:
         question = Question()
         first = asyncio.ensure_future(question.ask(0.0, 60.0, hang))
         await asyncio.sleep(0)

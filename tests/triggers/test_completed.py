@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -43,7 +43,7 @@ class AssetStore:
 
 @pytest.fixture(autouse=True)
 def store(monkeypatch: pytest.MonkeyPatch) -> AssetStore:
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
     made = AssetStore()
     monkeypatch.setattr(completed, "asset_stores", lambda trigger: [made])
     return made

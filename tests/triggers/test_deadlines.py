@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_posthog.api import body
 from airflow_provider_posthog.api.call import STATUS_BYTES
-from airflow_provider_posthog.api.jobs import LAST_CHECK, LAST_LOOK
+from airflow_provider_posthog.api.jobs import LAST_CHECK, LAST_POLL
 from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 from airflow_provider_posthog.triggers.refresh import PostHogRefreshTrigger
@@ -35,7 +35,7 @@ LIMIT = 10.0
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in (PostHogJobTrigger, PostHogCheckTrigger):
-        monkeypatch.setattr(kind, "last_look", 0.5)
+        monkeypatch.setattr(kind, "last_poll", 0.5)
 
 
 def _trigger(kind: str = "export", **options: Any) -> PostHogJobTrigger:
@@ -119,7 +119,7 @@ def test_airflows_own_timeout_comes_behind_the_triggers_hard_end(
     server.script(ok({"id": 1, "has_content": False}, 201))
     with pytest.raises(task_deferred()) as caught:
         export_operator(deferrable=True, timeout=seconds, poll_interval=0.1).execute({})
-    hard_end = caught.value.trigger.deadline + max(LAST_LOOK, LAST_CHECK)  # type: ignore[attr-defined]
+    hard_end = caught.value.trigger.deadline + max(LAST_POLL, LAST_CHECK)  # type: ignore[attr-defined]
     backstop = time.time() + caught.value.timeout.total_seconds()  # type: ignore[attr-defined]
     assert backstop > hard_end + 10
 
@@ -127,7 +127,7 @@ def test_airflows_own_timeout_comes_behind_the_triggers_hard_end(
 def test_a_refresh_that_is_cut_tells_of_each_insight(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, server, read_timeout=30)
     server.script(Reply(delay=60))
-    monkeypatch.setattr(PostHogRefreshTrigger, "last_look", 0.0)
+    monkeypatch.setattr(PostHogRefreshTrigger, "last_poll", 0.0)
     trigger = PostHogRefreshTrigger(
         items=[{"insight_id": n, "query_id": f"q{n}"} for n in (1, 2)],
         in_flight=1,

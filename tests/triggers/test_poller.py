@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api.poller import Look, Rounds
+from airflow_provider_posthog.api.poller import Poll, Rounds
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.triggers.checks import PostHogCheckTrigger
 from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
@@ -89,7 +89,7 @@ def test_40_exports_cost_a_call_a_round_and_each_is_noticed(connected: EmulatorP
     assert [event["facts"]["id"] for event in events] == ids
     calls = connected.calls("/exports/", "GET")[before:]
     assert len([call for call in calls if call["path"].endswith("/exports/")]) <= waited / 0.18 + 2
-    assert len(calls) <= waited / 0.18 + 12, "a look at each would be 40 a round"
+    assert len(calls) <= waited / 0.18 + 12, "a poll at each would be 40 a round"
 
 
 def test_a_few_are_looked_at_one_by_one(connected: EmulatorProcess) -> None:
@@ -184,10 +184,10 @@ def test_a_list_that_hangs_does_not_keep_anybody_behind_the_deadline(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, server, read_timeout=30)
-    monkeypatch.setattr(PostHogJobTrigger, "last_look", 0.5)
+    monkeypatch.setattr(PostHogJobTrigger, "last_poll", 0.5)
     server.script(Reply(delay=60), _list_of(*({"id": each, "has_content": True} for each in range(1, 6))))
     events = _run(*(_trigger(each, seconds=0.5) for each in range(1, 6)))
-    assert {event["outcome"] for event in events} == {"succeeded"}, "the look at the deadline is one of its own"
+    assert {event["outcome"] for event in events} == {"succeeded"}, "the poll at the deadline is one of its own"
 
 
 def test_connections_do_not_share_a_poller(
@@ -291,7 +291,7 @@ def test_the_log_says_that_the_limits_hold_back_the_polls_and_until_when(
     connect(monkeypatch, connected, rate_limit_share=0.01)
     events = _run(*(_trigger(each, seconds=1.5) for each in ids))
     assert {event["outcome"] for event in events} == {"timeout"}
-    held = log.lines("PostHog's rate limits hold back the next look, until about ")
+    held = log.lines("PostHog's rate limits hold back the next poll, until about ")
     assert 1 <= len(held) <= 3
 
 
@@ -325,7 +325,7 @@ def test_a_fault_of_the_poller_is_told_to_all_and_it_goes_on(
     ids = _create(connected, 4, 0.1)
     begin, faults = Rounds.begin, iter([KeyError("a fault of ours")])
 
-    def faulty(rounds: Rounds, now: float) -> Iterator[Look]:
+    def faulty(rounds: Rounds, now: float) -> Iterator[Poll]:
         if any(waiter.waits for waiter in rounds.waiters):
             for fault in faults:
                 raise fault

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll, watched
 from airflow_provider_posthog.api.clients import Client
+from airflow_provider_posthog.api.jobs import FILE_DOWNLOAD, WATCHED
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -23,7 +24,7 @@ VIEW, SOURCE, SCHEMA = (f"01a20104-0ea3-0000-377d-bff1b95c70b{number}" for numbe
 
 @pytest.fixture(autouse=True)
 def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
 
 
 def backfill(number: int) -> str:
@@ -123,14 +124,14 @@ def test_one_query_tells_of_all_kinds_of_jobs(tables: ScriptedServer) -> None:
         Watched("sync", (SOURCE, SCHEMA), now),
         Watched("view", (VIEW,), now),
         Watched("cohort", ("7",), now),
-        Watched("idle", (SOURCE, SCHEMA, str(now)), now),
+        Watched("sync_slot", (SOURCE, SCHEMA, str(now)), now),
     ]
     events, _ = run_all(*(trigger(str(each)) for each in watched))
     assert [event["outcome"] for event in events] == [*["succeeded"] * 2, "failed", *["succeeded"] * 3]
     assert "no such host" in events[2]["reason"]
     assert {one.path.rsplit("/", 2)[-2] for one in tables.requests} == {"query"}, "nothing is asked for alone"
-    (sql, _) = _sql_of(system_look.question(watched))
-    assert all(f"FROM {table} " in sql for table in set(system_look.TABLES.values()))
+    (sql, _) = _sql_of(system_poll.question(watched))
+    assert all(f"FROM {table} " in sql for table in set(system_poll.TABLES.values()))
 
 
 def test_a_server_without_a_table_is_asked_for_it_once(tables: ScriptedServer) -> None:
@@ -186,11 +187,11 @@ def test_the_query_is_one_that_posthog_s_hogql_understands(connected: EmulatorPr
     watched = [
         Watched("backfill", (EXPORT, BACKFILL), now),
         Watched("run", (EXPORT, "0", "3600")),
-        Watched("place", (EXPORT, "1", str(now)), now),
+        Watched("backfill_slot", (EXPORT, "1", str(now)), now),
         Watched("sync", (SOURCE, f"{SCHEMA},{VIEW}"), now),
-        Watched("idle", (SOURCE, SCHEMA, str(now)), now),
+        Watched("sync_slot", (SOURCE, SCHEMA, str(now)), now),
         Watched("view", (VIEW,), now),
-        Watched("view_idle", (VIEW, str(now)), now),
+        Watched("view_slot", (VIEW, str(now)), now),
         Watched("cohort", ("7",), now),
         Watched("runs", (EXPORT,), now),
         Watched("syncs", (SOURCE,), now),
@@ -198,6 +199,30 @@ def test_the_query_is_one_that_posthog_s_hogql_understands(connected: EmulatorPr
     ]
     settings = ClientSettings(base_url=connected.url, api_key=connected.api_key, project_id=connected.project_id)
     with Client(settings) as client:
-        assert client.send(system_look.question(watched)).value == []
+        assert client.send(system_poll.question(watched)).value == []
         for each in watched:
-            assert client.send(system_look.question([each])).value == []
+            assert client.send(system_poll.question([each])).value == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("backfill/e1/b2/7", "backfill b2"),
+        ("run/e1/10/20/0", "the run of batch export e1"),
+        ("sync/s1/a,b/7", "the sync of source s1"),
+        ("view/v1/7", "view v1"),
+        ("suite/view/v1/r2/7", "the checks of view v1"),
+        ("recalculation/3/r2/7", "the results of experiment 3"),
+        ("something/of/another/version", "something/of/another/version"),
+    ],
+)
+def test_logs_name_a_job_in_words_and_not_by_its_whole_text(text: str, name: str) -> None:
+    assert WATCHED.named(text) == name
+    assert trigger(text).title() == name
+
+
+def test_every_kind_of_what_is_waited_for_has_a_name_in_words() -> None:
+    for what, count in watched._NAMES.items():
+        text = str(Watched(what, tuple(f"n{number}" for number in range(count)), 7))
+        assert "/" not in WATCHED.named(text)
+    assert FILE_DOWNLOAD.named("7") == "file download 7"

@@ -117,7 +117,7 @@ def test_each_learns_its_own_end(connected: EmulatorProcess) -> None:
 def test_a_list_that_hangs_keeps_no_worker_behind_its_deadline(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_posthog.tasks.shared_polls.LAST_LOOK", 0.5)
+    monkeypatch.setattr("airflow_provider_posthog.tasks.shared_polls.LAST_POLL", 0.5)
     server.script(Reply(delay=60))
     settings = ClientSettings(base_url=server.url, api_key="phx_key", project_id=1, rate_limit_share=0)
     together = threading.Barrier(4)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_posthog.api import system_look
+from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.operators.batch_exports import PostHogBackfillBatchExportOperator
 from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
@@ -45,7 +45,7 @@ class Triggerer:
 
 @pytest.fixture
 def year(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> EmulatorProcess:
-    monkeypatch.setattr(system_look, "_missing", {})
+    monkeypatch.setattr(system_poll, "_missing", {})
     connect(monkeypatch, posthog)
     posthog.settings(max_backfills=DAYS, batch_run_seconds=3600, backfill_hidden_seconds=0, batch_jitter_seconds=0)
     return posthog

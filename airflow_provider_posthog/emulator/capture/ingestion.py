@@ -94,7 +94,7 @@ class Ingestion:
                 changed[person.uuid] = person
         if made:
             people.publish([*made.values()], new=True)
-        if left := [each for uuid, each in changed.items() if uuid not in made]:
+        if left := [person for uuid, person in changed.items() if uuid not in made]:
             people.publish(left)
         return owners
 

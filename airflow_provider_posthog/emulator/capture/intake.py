@@ -74,8 +74,8 @@ class Intake:
         self.taken += len(events)
         settings = self._core.settings
         if settings.capture == "stored":
-            lost = {each.lower() for each in settings.lost_uuids}
-            kept = [each for each in events if str(each["uuid"]).lower() not in lost]
+            lost = {uuid.lower() for uuid in settings.lost_uuids}
+            kept = [event for event in events if str(event["uuid"]).lower() not in lost]
             self._people.schedule(settings.ingestion_seconds, lambda: self.ingestion.ingest(kept))
 
     def take_unseen(self, events: Sequence[Mapping[str, Any]]) -> None:
@@ -84,7 +84,7 @@ class Intake:
         :param events: as sent.
         """
         settings = self._core.settings
-        good = [each for each in events if each["event"] not in settings.restricted_events]
+        good = [event for event in events if event["event"] not in settings.restricted_events]
         if settings.capture_quota is not None:
             good = good[: max(0, settings.capture_quota - self.taken)]
         self.take(good)

@@ -74,7 +74,7 @@ def fault_of(event: Mapping[str, Any]) -> str | None:
     if not isinstance(event.get("properties"), dict):
         return "malformed_event_properties"
     options = event.get("options")
-    if not isinstance(options, dict) or any(not isinstance(options.get(each, True), bool) for each in _FLAGS):
+    if not isinstance(options, dict) or any(not isinstance(options.get(flag, True), bool) for flag in _FLAGS):
         return "invalid_options"
     return None
 

@@ -43,7 +43,7 @@ _SAID = {str: "text", int: "number", bool: "true or false", list: "list", dict: 
 
 def _objects(body: Json, name: str) -> list[dict[str, object]]:
     items = body.get(name, [])
-    if not all(isinstance(each, dict) for each in items):
+    if not all(isinstance(item, dict) for item in items):
         raise _wrong(f"{name!r} takes a list of objects.")
     return list(items)
 
@@ -87,7 +87,7 @@ def cohorts(request: Request) -> Answer:
         cohort = all_.create(body["name"], is_static=is_static, number=number)
     cohort.name, cohort.is_static = body["name"], is_static
     all_.add(cohort, members)
-    all_.calculated(cohort, is_told=True)
+    all_.calculated(cohort, is_recorded=True)
     return json_answer({"id": cohort.id, "count": cohort.count}, 201)
 
 

@@ -28,7 +28,7 @@ def _wrong(detail: str) -> ApiError:
 
 def _objects(body: Json, name: str, known: set[str], needed: set[str]) -> list[dict[str, Any]]:
     wanted = body.get(name)
-    fits: Callable[[object], bool] = lambda each: isinstance(each, dict) and needed <= set(each) <= known  # noqa: E731
+    fits: Callable[[object], bool] = lambda item: isinstance(item, dict) and needed <= set(item) <= known  # noqa: E731
     if set(body) != {name} or not isinstance(wanted, list) or not all(map(fits, wanted)):
         needs = f", of which {', '.join(sorted(needed))} must be there"
         raise _wrong(f"Send {name!r} alone, a list of objects with {', '.join(sorted(known))}{needs}.")
@@ -48,9 +48,9 @@ def _moment(sent: object) -> datetime | None:
 
 def _create(request: Request, wanted: dict[str, Any]) -> Person:
     names, people = wanted["distinct_ids"], request.state.people
-    if not isinstance(names, list) or not names or not all(isinstance(each, str) for each in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise _wrong("'distinct_ids' takes a list of texts, at least one.")
-    if taken := [each for each in names if people.by_distinct_id(each) is not None]:
+    if taken := [name for name in names if people.by_distinct_id(name) is not None]:
         raise _wrong(f"There is a person with the distinct id {taken[0]!r} already.")
     return people.create(
         names,
@@ -76,9 +76,9 @@ def persons(request: Request) -> Answer:
         ]
     else:
         wanted_all = _objects(body, "persons", PERSON, {"distinct_ids"})
-    made = [_create(request, each) for each in wanted_all]
+    made = [_create(request, item) for item in wanted_all]
     request.state.people.publish(made, new=True)
-    return json_answer({"uuids": [each.uuid for each in made]}, 201)
+    return json_answer({"uuids": [person.uuid for person in made]}, 201)
 
 
 def captured(request: Request) -> Answer:
@@ -101,7 +101,7 @@ def recordings(request: Request) -> Answer:
     wanted = _objects(request.json(), "recordings", RECORDING, RECORDING)
     request.state.people.touch()
     request.state.people.tables.add_recordings(
-        [(each["session_id"], each["distinct_id"], each["timestamp"]) for each in wanted]
+        [(session["session_id"], session["distinct_id"], session["timestamp"]) for session in wanted]
     )
     return json_answer({"inserted": len(wanted)}, 201)
 
@@ -115,7 +115,7 @@ def records(request: Request) -> Answer:
     kind, rows = body.get("kind"), body.get("rows")
     if kind not in FRESH or not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
         raise _wrong(f"Send 'kind', one of {', '.join(FRESH)}, and 'rows', a list of objects.")
-    return json_answer({"records": [request.state.records.add(str(kind), each) for each in rows]}, 201)
+    return json_answer({"records": [request.state.records.add(str(kind), row) for row in rows]}, 201)
 
 
 def failing_deletions(request: Request) -> Answer:
@@ -127,9 +127,9 @@ def failing_deletions(request: Request) -> Answer:
     uuids, step = body.get("uuids"), body.get("step", "delete_postgres")
     if set(body) - {"uuids", "step"} or not isinstance(uuids, list) or not isinstance(step, str):
         raise _wrong("Send 'uuids', a list of texts, and perhaps 'step', a text.")
-    if strange := [each for each in uuids if not is_uuid(each)]:
+    if strange := [uuid for uuid in uuids if not is_uuid(uuid)]:
         raise _wrong(f"'uuids' takes UUIDs of persons, not {strange[0]!r}.")
-    request.state.deletions.fail([str(each) for each in uuids], step)
+    request.state.deletions.fail([str(uuid) for uuid in uuids], step)
     return json_answer({})
 
 

@@ -72,7 +72,7 @@ async def keys(request: Request) -> Answer:
     :param request: ``scopes``, ``user`` and ``projects`` in its body; ``secret`` for a secret key of the project.
     """
     body = _only(request.json(), "scopes", "user", "projects", "secret")
-    texts: Callable[[object], bool] = lambda v: isinstance(v, list) and all(isinstance(each, str) for each in v)  # noqa: E731
+    texts: Callable[[object], bool] = lambda v: isinstance(v, list) and all(isinstance(text, str) for text in v)  # noqa: E731
     numbers: Callable[[object], bool] = lambda v: isinstance(v, list) and all(map(_whole, v))  # noqa: E731
     _typed(body, "scopes", None, texts, "a list of texts")
     _typed(body, "projects", None, numbers, "a list of numbers")
@@ -170,7 +170,7 @@ async def faults(request: Request) -> Answer:
         except FaultError as error:
             raise _wrong(str(error)) from None
     status = 201 if request.method == "POST" else 200
-    return json_answer({"faults": [each.as_json() for each in request.state.faults.waiting]}, status)
+    return json_answer({"faults": [fault.as_json() for fault in request.state.faults.waiting]}, status)
 
 
 async def clear_faults(request: Request) -> Answer:
@@ -188,8 +188,8 @@ async def calls(request: Request) -> Answer:
     :param request: ``path`` in its query shows those whose path contains it, ``method`` those with that method.
     """
     path, method = request.query("path") or "", request.query("method")
-    matching = [each for each in request.state.calls.calls if path in each.path and method in (None, each.method)]
-    return json_answer({"calls": [each.as_json() for each in matching]})
+    matching = [call for call in request.state.calls.calls if path in call.path and method in (None, call.method)]
+    return json_answer({"calls": [call.as_json() for call in matching]})
 
 
 async def clear_calls(request: Request) -> Answer:
@@ -209,9 +209,9 @@ async def stats(request: Request) -> Answer:
     exports = request.state.exports.all()
     counted = {
         "created": len(exports),
-        "running": sum(not each.ended.is_set() for each in exports),
-        "with_content": sum(each.content is not None for each in exports),
-        "failed": sum(bool(each.exception) for each in exports),
+        "running": sum(not export.ended.is_set() for export in exports),
+        "with_content": sum(export.content is not None for export in exports),
+        "failed": sum(bool(export.exception) for export in exports),
     }
     calculations = request.state.queries.calculations.as_json()
     return json_answer({**request.state.calls.stats(), "exports": counted, "calculations": calculations})
@@ -251,7 +251,7 @@ async def events(request: Request) -> Answer:
     body = _only(request.json(), "events")
     wanted = body.get("events")
     needed = {"uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties"}
-    if not isinstance(wanted, list) or not all(isinstance(each, dict) and set(each) == needed for each in wanted):
+    if not isinstance(wanted, list) or not all(isinstance(item, dict) and set(item) == needed for item in wanted):
         raise _wrong(f"'events' takes a list of objects with exactly {', '.join(sorted(needed))}.")
     check("events", wanted, needed)
     try:

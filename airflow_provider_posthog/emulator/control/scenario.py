@@ -64,7 +64,7 @@ class Scenario:
     def projects(self) -> list[tuple[str, dict[str, Any]]]:
         """Return the projects with the names of their parts; what stands outside of ``projects`` is the first one's."""
         listed = self.content.get("projects")
-        return [(f"projects[{n}].", each) for n, each in enumerate(listed)] if listed else [("", self.content)]
+        return [(f"projects[{n}].", project) for n, project in enumerate(listed)] if listed else [("", self.content)]
 
     async def play(self, send: Send) -> list[dict[str, Any]]:
         """Make everything that the file asks for, and return the keys that were made.
@@ -114,7 +114,7 @@ def _orders(
         if together is not None:
             yield f"{prefix}{key}", path, {together: wanted}
         elif isinstance(wanted, list):
-            yield from ((f"{prefix}{key}[{n}]", path, dict(each)) for n, each in enumerate(wanted))
+            yield from ((f"{prefix}{key}[{n}]", path, dict(item)) for n, item in enumerate(wanted))
         else:
             yield f"{prefix}{key}", path, dict(wanted)
 
@@ -211,9 +211,9 @@ def _check_list(scenario: Scenario, project: Mapping[str, Any], prefix: str, nam
     wanted = project.get(name, [])
     if not isinstance(wanted, list):
         raise scenario.error(f"{prefix}{name}", "takes a list.")
-    for number, each in enumerate(wanted):
-        if not isinstance(each, dict):
-            raise scenario.error(f"{prefix}{name}[{number}]", f"takes a mapping, not {json.dumps(each, default=str)}.")
+    for number, item in enumerate(wanted):
+        if not isinstance(item, dict):
+            raise scenario.error(f"{prefix}{name}[{number}]", f"takes a mapping, not {json.dumps(item, default=str)}.")
 
 
 def _check_keys(scenario: Scenario, mapping: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:

@@ -59,7 +59,7 @@ def _tables(own: OwnTables) -> Rows:
 
 def _columns(own: OwnTables) -> Iterator[dict[str, object]]:
     for name, table in _known(own).items():
-        columns = [(column, each) for column, each in table.fields.items() if isinstance(each, Column)]
+        columns = [(column, field) for column, field in table.fields.items() if isinstance(field, Column)]
         for position, (column, known) in enumerate(columns, 1):
             yield {
                 "table_schema": _place(name, own)[1],
@@ -76,6 +76,6 @@ def _columns(own: OwnTables) -> Iterator[dict[str, object]]:
 
 def _relationships(own: OwnTables) -> Iterator[dict[str, object]]:
     for name, table in _known(own).items():
-        for link in (each for each in table.fields.values() if isinstance(each, Link)):
+        for link in (field for field in table.fields.values() if isinstance(field, Link)):
             ends = {"source_table": name, "source_column": link.left, "target_table": link.table}
             yield {**ends, "target_column": link.right, "relationship_kind": "lazy_join", "team_id": own.team}

@@ -67,8 +67,8 @@ class OwnTables:
         if self.cohorts:
             for table in ("cohort_people", "static_cohort_people"):
                 self.run(f"TRUNCATE TABLE {{db}}.{table}")
-        for each in (self.rows, self.cohorts, self.actions, self.tables, self.views):
-            each.clear()
+        for stored in (self.rows, self.cohorts, self.actions, self.tables, self.views):
+            stored.clear()
 
     def add_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows of a table that shows the server's own state.
@@ -99,7 +99,7 @@ class OwnTables:
         :param members: uuids of persons
         """
         self.cohorts[cohort.id] = cohort
-        lines = [json.dumps({"person_id": each, "cohort_id": cohort.id}) for each in members]
+        lines = [json.dumps({"person_id": person_id, "cohort_id": cohort.id}) for person_id in members]
         if lines:
             insert = f"INSERT INTO {_people(cohort)} (person_id, cohort_id) FORMAT JSONEachRow "
             self.run(insert + "\n".join(lines))

@@ -56,15 +56,15 @@ def own_sources(
 def _actions(core: Core) -> Rows:
     return [
         {
-            "id": each.id,
-            "name": each.name,
+            "id": action.id,
+            "name": action.name,
             "description": "",
             "deleted": 0,
             "created_at": core.project.created_at,
             "updated_at": core.project.created_at,
-            "steps_json": [asdict(step) for step in each.steps],
+            "steps_json": [asdict(step) for step in action.steps],
         }
-        for each in core.warehouse.own.actions.values()
+        for action in core.warehouse.own.actions.values()
     ]
 
 
@@ -120,13 +120,13 @@ def _activity(entries: Entries) -> Rows:
     return [
         {
             "id": str(number),
-            "activity": each.activity,
-            "item_id": each.item_id,
-            "scope": each.scope,
-            "detail": each.detail,
-            "created_at": each.created_at,
+            "activity": entry.activity,
+            "item_id": entry.item_id,
+            "scope": entry.scope,
+            "detail": entry.detail,
+            "created_at": entry.created_at,
         }
-        for number, each in enumerate(entries(), 1)
+        for number, entry in enumerate(entries(), 1)
     ]
 
 

@@ -103,4 +103,4 @@ class Records:
 
         :param kind: the path of the list.
         """
-        return [each for each in reversed([*self._kept[kind].values()]) if not each.get("deleted")]
+        return [record for record in reversed([*self._kept[kind].values()]) if not record.get("deleted")]

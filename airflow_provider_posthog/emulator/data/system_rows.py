@@ -38,7 +38,7 @@ def sources(
     """
 
     def rows(things: Things) -> Callable[[], Rows]:
-        return lambda: [_of_project(core, dict(vars(each))) for each in things()]
+        return lambda: [_of_project(core, dict(vars(thing))) for thing in things()]
 
     kept = {
         f"system.{kind}": partial(_records, core, records, kind)
@@ -77,15 +77,15 @@ def _records(core: Core, records: Records, kind: str) -> Rows:
 def _on_demands(core: Core, downloads: FileDownloadService) -> Rows:
     return [
         {
-            "id": each.id,
+            "id": download.id,
             "team_id": core.project.id,
-            "destination_id": each.id,
-            "model": each.wanted.model,
+            "destination_id": download.id,
+            "model": download.wanted.model,
             "deleted": 0,
-            "created_at": each.created_at,
-            "last_updated_at": each.created_at,
+            "created_at": download.created_at,
+            "last_updated_at": download.created_at,
         }
-        for each in downloads.all()
+        for download in downloads.all()
     ]
 
 
@@ -93,26 +93,26 @@ def _download_runs(core: Core, downloads: FileDownloadService) -> Rows:
     """Show each file download as the run of a batch export on demand."""
     return [
         {
-            "id": each.id,
+            "id": download.id,
             "team_id": core.project.id,
-            "batch_export_on_demand_id": each.id,
-            "data_interval_start": each.wanted.start,
-            "data_interval_end": each.wanted.end,
-            "status": downloads.status(each),
-            "created_at": each.created_at,
-            "finished_at": each.finished_at,
-            "last_updated_at": each.finished_at or each.created_at,
-            "records_completed": each.rows if each.finished_at else None,
-            "bytes_exported": sum(len(content) for _, content in each.files) if each.finished_at else None,
+            "batch_export_on_demand_id": download.id,
+            "data_interval_start": download.wanted.start,
+            "data_interval_end": download.wanted.end,
+            "status": downloads.status(download),
+            "created_at": download.created_at,
+            "finished_at": download.finished_at,
+            "last_updated_at": download.finished_at or download.created_at,
+            "records_completed": download.rows if download.finished_at else None,
+            "bytes_exported": sum(len(content) for _, content in download.files) if download.finished_at else None,
         }
-        for each in downloads.all()
+        for download in downloads.all()
     ]
 
 
 def _batch_exports(core: Core, batch_exports: BatchExports) -> Rows:
     now = core.clock.now()
-    shown = [each.as_json(now, core.project.id) for each in batch_exports()]
-    return [{**each, "deleted": 0, "destination_id": each["id"]} for each in shown]
+    shown = [export.as_json(now, core.project.id) for export in batch_exports()]
+    return [{**export, "deleted": 0, "destination_id": export["id"]} for export in shown]
 
 
 def _runs(core: Core, batch_exports: BatchExports) -> Rows:
@@ -134,4 +134,4 @@ def _backfills(core: Core, batch_exports: BatchExports) -> Rows:
         for backfill in export.backfills
         if backfill.visible_from <= now
     ]
-    return [{**each, "team_id": each["team"], "batch_export_id": each["batch_export"]} for each in shown]
+    return [{**run, "team_id": run["team"], "batch_export_id": run["batch_export"]} for run in shown]

@@ -217,8 +217,8 @@ class Warehouse:
         counts: list[int] = []
         for first in range(0, len(windows), _WINDOWS_AT_ONCE):
             asked = windows[first : first + _WINDOWS_AT_ONCE]
-            each = (f"countIf({column} >= {_micros(start)} AND {column} < {_micros(end)})" for start, end in asked)
-            counts += map(int, _run(f"SELECT {', '.join(each)} FROM {self._database}.events").split())  # noqa: S608 - our own
+            terms = (f"countIf({column} >= {_micros(start)} AND {column} < {_micros(end)})" for start, end in asked)
+            counts += map(int, _run(f"SELECT {', '.join(terms)} FROM {self._database}.events").split())  # noqa: S608 - our own
         return counts
 
     def execute(self, sql: str, lines: str = "") -> list[dict[str, Any]]:

@@ -291,8 +291,8 @@ class _Maker:
 
     def _came_from(self, what: str) -> str:
         """Write where a visit came from: all its events say the same."""
-        domains = {"domain": _DOMAINS, "referrer": [each and f"https://{each}/" for each in _DOMAINS]}[what]
-        choices = [json.dumps(each or "$direct") for each in domains]
+        domains = {"domain": _DOMAINS, "referrer": [domain and f"https://{domain}/" for domain in _DOMAINS]}[what]
+        choices = [json.dumps(domain or "$direct") for domain in domains]
         return self.pick(choices, "referrer", _VISIT)
 
     def _rare_properties(self) -> list[str]:

@@ -103,7 +103,7 @@ def _one(those: Mapping[int, _Named], wanted: int | float | str, kind: str) -> _
         if int(wanted) not in those:
             raise HogQLError(f"Could not find {kind} with ID {wanted}")
         return those[int(wanted)]
-    named = [each for each in those.values() if each.name == wanted]
+    named = [table for table in those.values() if table.name == wanted]
     if not named:
         article = "a" if kind == "cohort" else "an"
         raise HogQLError(f"Could not find {article} {kind} with the name '{wanted}'")

@@ -49,7 +49,7 @@ def run_hogql_query(work: Work) -> Json:
     return {
         "results": result.rows,
         "columns": result.columns,
-        "types": [list(each) for each in result.types],
+        "types": [list(pair) for pair in result.types],
         "hasMore": result.has_more,
         "limit": result.limit,
         "offset": result.offset,
@@ -65,11 +65,11 @@ def run_hogql_query(work: Work) -> Json:
 def _variables(node: Json) -> dict[str, object]:
     """Return the values of ``{variables.name}`` by that name."""
     wanted = node.get("variables") or {}
-    if not isinstance(wanted, dict) or not all(isinstance(each, dict) for each in wanted.values()):
+    if not isinstance(wanted, dict) or not all(isinstance(variable, dict) for variable in wanted.values()):
         raise invalid("variables: Input should be a valid dictionary of variables", attr="variables")
     return {
-        f"variables.{each.get('code_name')}": None if each.get("isNull") else each.get("value")
-        for each in wanted.values()
+        f"variables.{variable.get('code_name')}": None if variable.get("isNull") else variable.get("value")
+        for variable in wanted.values()
     }
 
 

@@ -67,8 +67,8 @@ def walk(node: object) -> Iterator[object]:
         yield from walk(list(node.values()))
     elif is_dataclass(node) and not isinstance(node, type):
         yield node
-        for each in fields(node):
-            yield from walk(getattr(node, each.name))
+        for field in fields(node):
+            yield from walk(getattr(node, field.name))
 
 
 def has_offset(tree: Node) -> bool:
@@ -137,10 +137,10 @@ class Filler:
         return SURVEYS[call.name](call.args)
 
     def _fields(self, part: object) -> None:
-        for each in fields(part):  # type: ignore[arg-type]
-            value = getattr(part, each.name)
+        for field in fields(part):  # type: ignore[arg-type]
+            value = getattr(part, field.name)
             if isinstance(value, (list, tuple, dict)) or is_dataclass(value):
-                setattr(part, each.name, self._part(value))
+                setattr(part, field.name, self._part(value))
 
     def _compare(self, node: Compare) -> Node:
         """Fill a comparison; one with a date that is not set holds always."""

@@ -69,19 +69,19 @@ class _Reader:
         return _LOST
 
     def _and(self, args: list[Node]) -> Node:
-        parts = [self.read(each) for each in args]
-        if any(isinstance(each, Constant) and not each.value for each in parts):
+        parts = [self.read(arg) for arg in args]
+        if any(isinstance(part, Constant) and not part.value for part in parts):
             return Constant(False)
-        kept = [each for each in parts if not isinstance(each, Constant)]
+        kept = [part for part in parts if not isinstance(part, Constant)]
         return Logic("and", kept) if len(kept) > 1 else kept[0] if kept else Constant(True)
 
     def _or(self, args: list[Node]) -> Node:
-        parts = [self.read(each) for each in args]
-        if any(each is _LOST for each in parts):
+        parts = [self.read(arg) for arg in args]
+        if any(part is _LOST for part in parts):
             return _LOST
-        if any(isinstance(each, Constant) and each.value for each in parts):
+        if any(isinstance(part, Constant) and part.value for part in parts):
             return Constant(True)
-        kept = [each for each in parts if not isinstance(each, Constant)]
+        kept = [part for part in parts if not isinstance(part, Constant)]
         return Logic("or", kept) if len(kept) > 1 else kept[0] if kept else Constant(False)
 
     def _not(self, args: list[Node]) -> Node:
@@ -106,7 +106,7 @@ class _Reader:
     def _of_id(self, node: Node) -> Node:
         """Put the time of the id into the place of the session's."""
         if isinstance(node, Call):
-            return Call(node.name, [self._of_id(each) if _is_time(each) else each for each in node.args])
+            return Call(node.name, [self._of_id(arg) if _is_time(arg) else arg for arg in node.args])
         millis = Call("bitShiftRight", [Field(["session_id_v7"], self.ref), Constant(80)])
         return Call("fromUnixTimestamp", [Call("intDiv", [Call("_toUInt64", [millis]), Constant(1000)])])
 
@@ -134,6 +134,6 @@ def _is_time(node: Node) -> bool:
     if not isinstance(node, Call) or not node.args:
         return False
     if node.name in _SUMS:
-        one, two = node.args[0], node.args[-1]
-        return (_is_time(one) and _is_constant(two)) or (_is_constant(one) and _is_time(two))
+        left, right = node.args[0], node.args[-1]
+        return (_is_time(left) and _is_constant(right)) or (_is_constant(left) and _is_time(right))
     return node.name in _OF_TIME and _is_time(node.args[0])

@@ -33,7 +33,7 @@ def _read() -> dict[str, list[tuple[str, str]]]:
     """Read PostHog's own columns by the table; all tables that have no source here stay empty."""
     lines = (line.split("\t") for line in _DATA.read_text(encoding="utf-8").splitlines()[1:])
     return {
-        name: [(column, kind) for column, _, kind in (each.partition(":") for each in columns.split())]
+        name: [(column, kind) for column, _, kind in (entry.partition(":") for entry in columns.split())]
         for name, columns in lines
     }
 

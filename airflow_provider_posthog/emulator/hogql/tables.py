@@ -70,4 +70,4 @@ def create_statements(database: str, team: int = 1) -> list[str]:
     """
     tables = [*TABLES.split(";\n"), *map(_raw, _RAW), *session_statements(), *replay_statements()]
     first = first_sources()
-    return [f"CREATE DATABASE {database}", *(each.format(db=database, team=team, first=first) for each in tables)]
+    return [f"CREATE DATABASE {database}", *(table.format(db=database, team=team, first=first) for table in tables)]

@@ -18,11 +18,11 @@ def activity_page(request: Request, scope: str, item_id: str | None = None) -> A
     :param item_id: of one object; None for all.
     """
     log = request.state.activity.entries
-    entries = [each for each in reversed(log) if each.scope == scope and item_id in (None, each.item_id)]
+    entries = [entry for entry in reversed(log) if entry.scope == scope and item_id in (None, entry.item_id)]
     limit = number(request.query("limit"), PAGE_LENGTH, 1)
     page = number(request.query("page"), 1, 1)
     shown = entries[(page - 1) * limit : page * limit]
     following = request.link(limit=limit, page=page + 1) if page * limit < len(entries) else None
     previous = request.link(limit=limit, page=page - 1) if page > 1 else None
-    results = [each.as_json() for each in shown]
+    results = [entry.as_json() for entry in shown]
     return json_answer({"results": results, "next": following, "previous": previous, "total_count": len(entries)})

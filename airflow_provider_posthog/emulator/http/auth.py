@@ -70,7 +70,7 @@ class ApiKey:
         :param scope: such as ``export:read``.
         """
         noun, _, verb = scope.partition(":")
-        return any(each in self.scopes for each in ("*", scope, *([f"{noun}:write"] if verb == "read" else [])))
+        return any(held in self.scopes for held in ("*", scope, *([f"{noun}:write"] if verb == "read" else [])))
 
     def require(self, scopes: Iterable[str]) -> None:
         """Refuse a call that needs a scope which the key lacks.
@@ -119,7 +119,7 @@ class Keyring:
 
         :param wanted: the uuid.
         """
-        return next((each for each in self._users.values() if each.uuid == wanted), None)
+        return next((user for user in self._users.values() if user.uuid == wanted), None)
 
     def create(self, *, scopes: tuple[str, ...], user_id: int, projects: tuple[int, ...] | None = None) -> ApiKey:
         """Make a key.

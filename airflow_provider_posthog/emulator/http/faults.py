@@ -111,7 +111,7 @@ _CHECKS: dict[str, tuple[Callable[[object], bool], str]] = {
     "status": (lambda v: v is None or (isinstance(v, int) and 100 <= v <= 599), "a status from 100 to 599, or null"),
     "body": (lambda v: True, "anything"),
     "headers": (
-        lambda v: isinstance(v, dict) and all(isinstance(each, str) for each in v.values()),
+        lambda v: isinstance(v, dict) and all(isinstance(value, str) for value in v.values()),
         "an object of texts",
     ),
     "work": (lambda v: isinstance(v, bool), "true or false"),

@@ -75,7 +75,7 @@ def tags(body: Json) -> list[str]:
     if not isinstance(wanted, list):
         detail = f'Expected a list of items but got type "{type(wanted).__name__}".'
         raise invalid(detail, "not_a_list", "tags")
-    return sorted({str(each).strip().lower() for each in wanted})
+    return sorted({str(tag).strip().lower() for tag in wanted})
 
 
 def number(body: Json, name: str, default: int | None = None) -> int | None:

@@ -70,7 +70,7 @@ class Dashboard:
         """
         if self.restriction_level == EVERYONE_MAY_EDIT or user.id == self.created_by.id:
             return True
-        return any(each.user.id == user.id for each in self.collaborators)
+        return any(collaborator.user.id == user.id for collaborator in self.collaborators)
 
     def shown_tiles(self) -> list[Tile]:
         """Return the tiles that are there, from top left to bottom right."""
@@ -80,7 +80,7 @@ class Dashboard:
             spot = small if isinstance(small, dict) else {}
             return float(spot.get("y") or 0), float(spot.get("x") or 0), tile.id
 
-        return sorted((each for each in self.tiles if each.shown), key=place)
+        return sorted((tile for tile in self.tiles if tile.shown), key=place)
 
     def as_json(self, *, shared: bool, newest: bool) -> Json:
         """Return the fields that lists show; a single dashboard adds ``filters`` and ``tiles``.
@@ -137,8 +137,8 @@ class DashboardStore:
         :param wanted: its id, as a number or a text.
         :param deleted: find deleted ones, too.
         """
-        known = (each for each in self._dashboards if deleted or not each.deleted)
-        return next((each for each in known if str(each.id) == str(wanted)), None)
+        known = (dashboard for dashboard in self._dashboards if deleted or not dashboard.deleted)
+        return next((dashboard for dashboard in known if str(dashboard.id) == str(wanted)), None)
 
     def create(self, user: User) -> Dashboard:
         """Make a dashboard without a name or tiles.
@@ -208,7 +208,7 @@ class DashboardStore:
         """
         for tile in dashboard.tiles:
             tile.deleted = True
-            if insights and tile.insight is not None and not any(not each.deleted for each in tile.insight.tiles):
+            if insights and tile.insight is not None and not any(not other.deleted for other in tile.insight.tiles):
                 tile.insight.deleted = True
         dashboard.deleted = True
         if self._core.project.primary_dashboard == dashboard.id:

@@ -30,14 +30,18 @@ def run_events_query(work: Work) -> Json:
     :raises ApiError: 400 for what the emulator does not understand.
     """
     node = work.node
-    select = [re.sub(r"\s*--.*$", "", str(each)) for each in node.get("select") or ["*"]]
+    select = [re.sub(r"\s*--.*$", "", str(expression)) for expression in node.get("select") or ["*"]]
     limit = EXPORT_LIMIT if work.context == "export" else int(node.get("limit") or 100)
     conditions, values = _conditions(work)
-    columns = [column for each in select for column in _expand(each)]
-    grouped = [each for each in select if not _AGGREGATE.search(each)] if any(map(_AGGREGATE.search, select)) else []
+    columns = [column for expression in select for column in _expand(expression)]
+    grouped = (
+        [expression for expression in select if not _AGGREGATE.search(expression)]
+        if any(map(_AGGREGATE.search, select))
+        else []
+    )
     sql = f"SELECT {', '.join(columns)} FROM events WHERE {' AND '.join(conditions)}"  # noqa: S608 - HogQL, by design
     if grouped:
-        sql += f" GROUP BY {', '.join(column for each in grouped for column in _expand(each))}"
+        sql += f" GROUP BY {', '.join(column for expression in grouped for column in _expand(expression))}"
     order = node.get("orderBy") or (["timestamp DESC"] if {"*", "timestamp"} & set(select) else [])
     if order:
         sql += f" ORDER BY {', '.join(map(str, order))}"
@@ -45,7 +49,7 @@ def run_events_query(work: Work) -> Json:
     result = work.hogql(f"{sql} LIMIT {limit if work.context == 'export' else limit + 1}", values)
     return {
         "results": [_assemble(select, row) for row in result.rows[:limit]],
-        "columns": [str(each) for each in node.get("select") or ["*"]],
+        "columns": [str(expression) for expression in node.get("select") or ["*"]],
         "types": _types(select, result.types),
         "hasMore": len(result.rows) > limit,
         "limit": limit,
@@ -61,10 +65,10 @@ def _expand(expression: str) -> tuple[str, ...]:
 def _assemble(select: list[str], row: list[object]) -> list[object]:
     cells = iter(row)
     built: list[object] = []
-    for each in select:
-        if each == "*":
+    for expression in select:
+        if expression == "*":
             built.append({name: next(cells) for name in STAR})
-        elif each == "person":
+        elif expression == "person":
             built.append({"uuid": next(cells), "distinct_id": next(cells)})
         else:
             built.append(next(cells))
@@ -74,21 +78,23 @@ def _assemble(select: list[str], row: list[object]) -> list[object]:
 def _types(select: list[str], types: list[tuple[str, str]]) -> list[list[str]]:
     iterator = iter(types)
     written = []
-    for each in select:
-        parts = [next(iterator) for _ in _expand(each)]
-        written.append([each, parts[0][1] if len(parts) == 1 else f"Tuple({', '.join(part[1] for part in parts)})"])
+    for expression in select:
+        parts = [next(iterator) for _ in _expand(expression)]
+        written.append(
+            [expression, parts[0][1] if len(parts) == 1 else f"Tuple({', '.join(part[1] for part in parts)})"]
+        )
     return written
 
 
 def _conditions(work: Work) -> tuple[list[str], dict[str, object]]:
     node = work.node
     values: dict[str, object] = {}
-    conditions = [f"({each})" for each in node.get("where") or []]
+    conditions = [f"({condition})" for condition in node.get("where") or []]
     if node.get("event"):
         values["event"] = node["event"]
         conditions.append("event = {event}")
-    for index, each in enumerate(node.get("properties") or []):
-        conditions.append(_property(each, f"property_{index}", values))
+    for index, wanted in enumerate(node.get("properties") or []):
+        conditions.append(_property(wanted, f"property_{index}", values))
     zone = ZoneInfo(work.warehouse.timezone)
     for name, sign, default in (("after", ">=", "-24h"), ("before", "<=", None)):
         text = node.get(name) or default
@@ -105,5 +111,5 @@ def _property(wanted: object, name: str, values: dict[str, object]) -> str:
     if not isinstance(wanted, dict) or wanted.get("operator", "exact") != "exact" or "`" in str(wanted.get("key", "`")):
         raise invalid("The emulator filters events by exact event properties only.")
     value = wanted.get("value")
-    values[name] = [str(each) for each in value] if isinstance(value, list) else [str(value)]
+    values[name] = [str(item) for item in value] if isinstance(value, list) else [str(value)]
     return f"properties.`{wanted['key']}` IN {{{name}}}"

@@ -66,7 +66,7 @@ def run_funnels_query(work: Work) -> Json:
         named = _most_first(groups, len(funnel.steps))
         results = [[{**step, **_broken_down(name)} for step in _steps(funnel, people)] for name, people in named]
     else:
-        results = _steps(funnel, [each for people in groups.values() for each in people])
+        results = _steps(funnel, [person for people in groups.values() for person in people])
     return {"results": results, "hogql": hogql, "hasMore": False, "timezone": str(funnel.span.zone), "columns": None}
 
 
@@ -82,14 +82,14 @@ def _read(work: Work) -> _Funnel:
     series = node.get("series") or []
     if len(series) < 2:
         raise invalid("Funnels require at least two steps.", "funnels_require_at_least_two_steps")
-    for each in series:
-        if not isinstance(each, dict) or each.get("kind") != "EventsNode" or each.get("properties") or each.get("math"):
+    for step in series:
+        if not isinstance(step, dict) or step.get("kind") != "EventsNode" or step.get("properties") or step.get("math"):
             raise invalid("The emulator computes funnels of EventsNode series without properties and maths only.")
     unit = options.get("funnelWindowIntervalUnit") or "day"
     if unit not in _UNITS:
         raise invalid(f"The emulator does not compute a funnel's window in the unit {unit!r}.")
     window = float(options.get("funnelWindowInterval") or 14) * _UNITS[unit]
-    steps = [each.get("event") for each in series]
+    steps = [step.get("event") for step in series]
     return _Funnel(series, steps, window, read_breakdown(node), read_range(work))
 
 
@@ -101,11 +101,11 @@ def read_breakdown(node: Json) -> str:
     """
     breakdown = node.get("breakdownFilter") or {}
     breakdowns: list[object] = []
-    for each in breakdown.get("breakdowns") or []:
-        breakdowns.append(each.get("property") if each.get("type", "event") == "event" else None)
+    for part in breakdown.get("breakdowns") or []:
+        breakdowns.append(part.get("property") if part.get("type", "event") == "event" else None)
     if not breakdowns and breakdown.get("breakdown"):
-        one = breakdown["breakdown"] if breakdown.get("breakdown_type", "event") in (None, "event") else None
-        breakdowns = list(one) if isinstance(one, list) else [one]
+        prop = breakdown["breakdown"] if breakdown.get("breakdown_type", "event") in (None, "event") else None
+        breakdowns = list(prop) if isinstance(prop, list) else [prop]
     if not breakdowns:
         return ""
     if len(breakdowns) > 1 or not isinstance(breakdowns[0], str) or "`" in breakdowns[0]:
@@ -129,7 +129,7 @@ def _people(work: Work, funnel: _Funnel) -> tuple[list[list[tuple[float, str, st
     values: dict[str, object] = {"from": funnel.span.start.isoformat(), "to": funnel.span.end.isoformat()}
     known = ""
     if None not in funnel.steps:
-        values["events"] = sorted({str(each) for each in funnel.steps})
+        values["events"] = sorted({str(step) for step in funnel.steps})
         known = " AND event IN {events}"
     split = f"ifNull(properties.`{funnel.breakdown}`, '')" if funnel.breakdown else "''"
     sql = (

@@ -237,9 +237,9 @@ class InsightStore:
         :param wanted: from the path.
         :param deleted: find deleted ones, too.
         """
-        known = [each for each in self._insights if deleted or not each.deleted]
-        by_id = (each for each in known if str(each.id) == wanted)
-        return next(by_id, None) or next((each for each in known if each.short_id == wanted), None)
+        known = [insight for insight in self._insights if deleted or not insight.deleted]
+        by_id = (insight for insight in known if str(insight.id) == wanted)
+        return next(by_id, None) or next((insight for insight in known if insight.short_id == wanted), None)
 
 
 def result_fields(cached: Cached | None, *, is_cached: bool) -> Json:

@@ -55,16 +55,16 @@ def to_query(filters: Json) -> Json:
         return {"kind": kind, "dateRange": _dates(filters), "retentionFilter": _retention(filters)}
     if kind not in ("TrendsQuery", "FunnelsQuery"):
         return {"kind": kind}
-    events = [each for each in filters.get("events") or [] if isinstance(each, dict)]
+    events = [event for event in filters.get("events") or [] if isinstance(event, dict)]
     if kind == "FunnelsQuery":
-        events.sort(key=lambda each: each.get("order") or 0)
+        events.sort(key=lambda event: event.get("order") or 0)
     series = [
         {
             "kind": "EventsNode",
-            "event": each.get("id"),
-            **{name: each[name] for name in ("math", "math_property", "custom_name") if each.get(name)},
+            "event": event.get("id"),
+            **{name: event[name] for name in ("math", "math_property", "custom_name") if event.get(name)},
         }
-        for each in events
+        for event in events
     ]
     query: Json = {"kind": kind, "series": series, "dateRange": _dates(filters)}
     if kind == "TrendsQuery":
@@ -131,7 +131,7 @@ def _legacy_item(filters: Json, item: Json) -> Json:
         "smoothing_intervals": 1,
     }
     rest = {name: value for name, value in item.items() if name not in ("action", "filter", "data")}
-    data = [float(each) for each in item["data"]]
+    data = [float(value) for value in item["data"]]
     urls = [_persons_url(entity, shown, day) for day in item["days"]]
     return {**rest, "action": entity, "filter": shown, "data": data, "persons_urls": urls}
 

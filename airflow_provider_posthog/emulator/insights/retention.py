@@ -158,7 +158,7 @@ def _people(work: Work, wanted: _Retention) -> tuple[list[tuple[list[str], list[
     result = work.hogql(sql, values)
     people = []
     for _, starts, returns in all_rows(result.rows):
-        first, second = ([str(each) for each in cell] if isinstance(cell, list) else [] for cell in (starts, returns))
+        first, second = ([str(day) for day in cell] if isinstance(cell, list) else [] for cell in (starts, returns))
         people.append((sorted(first)[:1] if wanted.first_time else first, second))
     return people, result.hogql
 

@@ -145,14 +145,14 @@ def _breakdown(node: Json) -> tuple[str, int]:
     """Return the event property that a trend is broken down by, or "", and how many of its values are shown."""
     wanted = node.get("breakdownFilter") or {}
     several = wanted.get("breakdowns") or []
-    one = (
+    breakdown = (
         several[0] if len(several) == 1 else {"property": wanted.get("breakdown"), "type": wanted.get("breakdown_type")}
     )
-    name = one.get("property") or ""
-    if len(several) > 1 or not isinstance(name, str) or one.get("type", "event") not in (None, "event"):
+    name = breakdown.get("property") or ""
+    if len(several) > 1 or not isinstance(name, str) or breakdown.get("type", "event") not in (None, "event"):
         raise invalid("The emulator computes one breakdown, by an event property.")
     if "`" in name:
-        raise invalid("A breakdown can not have a backtick in its name.")
+        raise invalid("A breakdown cannot have a backtick in its name.")
     if wanted.get("breakdown_hide_other_aggregation"):
         raise invalid("The emulator does not compute breakdown_hide_other_aggregation of a TrendsQuery.")
     return name, int(wanted.get("breakdown_limit") or BREAKDOWNS)
@@ -245,7 +245,7 @@ def _item(
         return {**item, "count": 0, "data": [], "days": [], "labels": [], "aggregated_value": total}
     data = [counts.get(span.day(start), 0) or 0 for start in starts]
     days = [span.day(start) for start in starts]
-    count = float(sum(each for each in data if isinstance(each, (int, float))))
+    count = float(sum(value for value in data if isinstance(value, (int, float))))
     return {**item, "count": count, "data": data, "days": days, "labels": [span.label(start) for start in starts]}
 
 

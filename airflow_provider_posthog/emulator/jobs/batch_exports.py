@@ -161,14 +161,14 @@ class BatchExportService:
         """Return all batch exports with what has come due for them, newest first."""
         for export in self._exports:
             self._catch_up(export)
-        return sorted(self._exports, key=lambda each: each.created_at, reverse=True)
+        return sorted(self._exports, key=lambda export: export.created_at, reverse=True)
 
     def find(self, wanted: str) -> BatchExport | None:
         """Return a batch export, or None.
 
         :param wanted: its id.
         """
-        return next((each for each in self.all() if each.id == wanted), None)
+        return next((export for export in self.all() if export.id == wanted), None)
 
     def _catch_up(self, export: BatchExport) -> None:
         """Make the runs that have come due since anybody has looked; nothing runs while an export is paused."""
@@ -264,7 +264,7 @@ class BatchExportService:
     def live_backfills(self) -> list[Backfill]:
         """Return the backfills of all exports that have not ended."""
         now = self._core.clock.now()
-        return [each for export in self._exports for each in export.backfills if each.status(now) in LIVE]
+        return [backfill for export in self._exports for backfill in export.backfills if backfill.status(now) in LIVE]
 
     def backfill(self, export: BatchExport, start: datetime, end: datetime) -> Backfill:
         """Start a backfill. It takes events by their own time, not by the time at which they came, as runs do.

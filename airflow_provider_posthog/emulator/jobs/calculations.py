@@ -42,7 +42,7 @@ class Calculations:
     @property
     def running(self) -> int:
         """How many run now."""
-        return sum(each.running for each in self._all)
+        return sum(calculation.running for calculation in self._all)
 
     def begin(self, calculation: Calculation) -> None:
         """Count a calculation as running.
@@ -91,7 +91,9 @@ class Calculations:
 
         :param wanted: the id.
         """
-        tasks = [each.task for each in self._all if wanted in each.ids and each.task is not None]
+        tasks = [
+            calculation.task for calculation in self._all if wanted in calculation.ids and calculation.task is not None
+        ]
         for task in tasks:
             task.cancel()
         if tasks:

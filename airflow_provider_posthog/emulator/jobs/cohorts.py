@@ -96,12 +96,12 @@ class Cohorts:
 
     def listed(self) -> list[Cohort]:
         """Return those that were not deleted, newest first."""
-        return [each for each in reversed([*self._all().values()]) if not each.deleted]
+        return [cohort for cohort in reversed([*self._all().values()]) if not cohort.deleted]
 
     def rows(self) -> Rows:
         """Return the rows of ``system.cohorts``, with the deleted ones."""
         unseen = {"groups": [], "team_id": self._core.project.id}
-        return [{**each.as_json(), **unseen, "version": each.version} for each in self._all().values()]
+        return [{**cohort.as_json(), **unseen, "version": cohort.version} for cohort in self._all().values()]
 
     def members(self, cohort: Cohort) -> list[str]:
         """Return the uuids of those who are in a cohort.
@@ -124,7 +124,7 @@ class Cohorts:
 
         :param cohort: the cohort.
         """
-        self._later(cohort, lambda: [], is_told=True)
+        self._later(cohort, lambda: [], is_recorded=True)
 
     def add(self, cohort: Cohort, people: Iterable[str]) -> None:
         """Add persons to a cohort, at once.
@@ -134,7 +134,7 @@ class Cohorts:
         """
         known = set(self.members(cohort))
         self._people.touch()
-        self._core.warehouse.own.add_cohort(cohort, [each for each in dict.fromkeys(people) if each not in known])
+        self._core.warehouse.own.add_cohort(cohort, [uuid for uuid in dict.fromkeys(people) if uuid not in known])
 
     def remove(self, cohort: Cohort, person: str) -> None:
         """Take a person out of a cohort, at once.
@@ -145,22 +145,22 @@ class Cohorts:
         self._people.touch()
         self._core.warehouse.own.remove_member(cohort, person)
 
-    def calculated(self, cohort: Cohort, *, is_told: bool) -> None:
+    def calculated(self, cohort: Cohort, *, is_recorded: bool) -> None:
         """Mark a cohort as calculated now.
 
         :param cohort: the cohort.
-        :param is_told: whether ``system.cohort_calculation_history`` has it; nothing is told there of filling a static
+        :param is_recorded: whether ``system.cohort_calculation_history`` has it; it has nothing of filling a static
             one by a query or a file.
         """
         now = self._core.clock.now()
         cohort.count = len(self.members(cohort))
         cohort.last_calculation, cohort.version, cohort.errors_calculating = now, cohort.version + 1, 0
-        if is_told:
+        if is_recorded:
             row = {"id": str(uuids.uuid4()), "cohort_id": cohort.id, "count": cohort.count}
             table = "system.cohort_calculation_history"
             self._core.warehouse.own.add_rows(table, [{**row, "started_at": now, "finished_at": now}])
 
-    def _later(self, cohort: Cohort, find: Callable[[], list[str]], *, is_told: bool = False) -> None:
+    def _later(self, cohort: Cohort, find: Callable[[], list[str]], *, is_recorded: bool = False) -> None:
         cohort.is_calculating = True
 
         def work() -> None:
@@ -172,19 +172,19 @@ class Cohorts:
                 return
             lost = self._core.settings.cohort_lost
             self.add(cohort, people[: len(people) - lost] if lost else people)
-            self.calculated(cohort, is_told=is_told)
+            self.calculated(cohort, is_recorded=is_recorded)
 
         self._people.schedule(self._core.settings.cohort_seconds, work)
 
     def _of_query(self, query: Json) -> list[str]:
         limited = f"SELECT * FROM ({query.get('query')}) LIMIT {MOST_ROWS}"  # noqa: S608 - the query
         answer = self._core.warehouse.query(limited, query.get("values") or {}, limit_context="export")
-        name = next((each for each in _COLUMNS if each in answer.columns), None)
+        name = next((column for column in _COLUMNS if column in answer.columns), None)
         if name is None:
             raise HogQLError("Could not find a person_id, actor_id, id, or distinct_id column in the query")
         values = [str(row[answer.columns.index(name)]) for row in answer.rows]
         return self._of_names(values) if name == "distinct_id" else values
 
     def _of_names(self, names: Sequence[str]) -> list[str]:
-        persons = [self._people.by_distinct_id(each) for each in names]
-        return [each.uuid for each in persons if each is not None]
+        persons = [self._people.by_distinct_id(distinct_id) for distinct_id in names]
+        return [person.uuid for person in persons if person is not None]

@@ -39,11 +39,11 @@ def flatten(value: object, name: str = "") -> Iterator[tuple[str, object]]:
     :param name: the column's name so far.
     """
     if isinstance(value, dict):
-        for key, each in value.items():
-            yield from flatten(each, f"{name}.{key}" if name else str(key))
+        for key, item in value.items():
+            yield from flatten(item, f"{name}.{key}" if name else str(key))
     elif isinstance(value, (list, tuple)):
-        for index, each in enumerate(value):
-            yield from flatten(each, f"{name}.{index}" if name else str(index))
+        for index, item in enumerate(value):
+            yield from flatten(item, f"{name}.{index}" if name else str(index))
     else:
         yield name, value
 

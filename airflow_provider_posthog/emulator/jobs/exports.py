@@ -197,8 +197,10 @@ class ExportService:
         :param user: who asks.
         """
         now = self._core.clock.now()
-        own = [each for each in self._exports.values() if each.key.user.id == user.id and each.expires_after > now]
-        return sorted(own, key=lambda each: (each.created_at, each.id), reverse=True)
+        own = [
+            export for export in self._exports.values() if export.key.user.id == user.id and export.expires_after > now
+        ]
+        return sorted(own, key=lambda export: (export.created_at, export.id), reverse=True)
 
     def find(self, user: User, export_id: str) -> Export | None:
         """Return an export that a user sees, or None.
@@ -206,7 +208,7 @@ class ExportService:
         :param user: who asks.
         :param export_id: from the path.
         """
-        return next((each for each in self.visible(user) if str(each.id) == export_id), None)
+        return next((export for export in self.visible(user) if str(export.id) == export_id), None)
 
     def exception(self, export: Export) -> str | None:
         """Return the reason that clients see, which for a stuck export is made up when they look.
@@ -275,7 +277,7 @@ class ExportService:
             raise ExportFailed(f"Export to format {export.export_format} is not supported for insights")
         table = await self._table(export)
         wanted = export.context("columns")
-        columns = [str(each) for each in wanted] if isinstance(wanted, list) and wanted else None
+        columns = [str(column) for column in wanted] if isinstance(wanted, list) and wanted else None
         if export.export_format == XLSX:
             return await asyncio.to_thread(write_xlsx, table, columns)
         sanitize = self._core.settings.sanitize_formulas
@@ -293,7 +295,7 @@ class ExportService:
             return ""
         _, body = await self._core.get_internally(export.key, path)
         shown = [tile.get("insight") for tile in body.get("tiles") or ()] if export.insight is None else [body]
-        return "; ".join(f"{each.get('id')} {each.get('last_refresh')}" for each in shown if each)
+        return "; ".join(f"{insight.get('id')} {insight.get('last_refresh')}" for insight in shown if insight)
 
     async def _table(self, export: Export) -> Table:
         cap = self._core.settings.csv_row_cap

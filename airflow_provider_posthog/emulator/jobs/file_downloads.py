@@ -108,10 +108,10 @@ class FileDownloadRequest:
 
     def _where(self) -> str:
         by = _MODELS[self.model][2]
-        start, end = (f"toDateTime64('{each:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')" for each in (self.start, self.end))
+        start, end = (f"toDateTime64('{edge:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')" for edge in (self.start, self.end))
         names = (("IN", self.include), ("NOT IN", self.exclude)) if self.model == "events" else ()
         chosen = "".join(
-            f" AND event {word} ({', '.join(literal(each, clickhouse=True) for each in column)})"
+            f" AND event {word} ({', '.join(literal(name, clickhouse=True) for name in column)})"
             for word, column in names
             if column
         )
@@ -205,11 +205,11 @@ class FileDownloadService:
 
         :param wanted: its id.
         """
-        return next((each for each in self._downloads if each.id == wanted), None)
+        return next((download for download in self._downloads if download.id == wanted), None)
 
     def running(self) -> int:
         """Return how many have not ended."""
-        return sum(self.status(each) in LIVE for each in self._downloads)
+        return sum(self.status(download) in LIVE for download in self._downloads)
 
     def status(self, download: FileDownload) -> str:
         """Return the status. The worker's ``Completed`` shows as ``Running`` until the files are listed.

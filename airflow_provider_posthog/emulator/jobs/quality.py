@@ -80,7 +80,7 @@ class Suite:
         """
         status = self.status(now)
         counted = self.results if status == "completed" else []
-        counts = {f"checks_{one}": counted.count(one) for one in ("passed", "failed", "errored", "skipped")}
+        counts = {f"checks_{outcome}": counted.count(outcome) for outcome in ("passed", "failed", "errored", "skipped")}
         return {
             "id": self.id,
             "trigger": "manual",
@@ -154,7 +154,7 @@ class QualityService:
 
         :param subject: its id.
         """
-        return [each for each in reversed(self.checks) if each.subject == subject]
+        return [check for check in reversed(self.checks) if check.subject == subject]
 
     def start(self, subject_kind: str, subject: str, checks: list[Check]) -> Suite:
         """Run checks; those that are switched off are left out.
@@ -164,14 +164,14 @@ class QualityService:
         :param checks: the checks.
         """
         now, settings = self.core.clock.now(), self.core.settings
-        on = [each for each in checks if each.enabled]
+        on = [check for check in checks if check.enabled]
         results = [
             "failed"
-            if each.name in settings.checks_failing
+            if check.name in settings.checks_failing
             else "errored"
-            if each.name in settings.checks_erring
+            if check.name in settings.checks_erring
             else "passed"
-            for each in on
+            for check in on
         ]
         ends = now + timedelta(seconds=settings.checks_seconds if on else 0)
         outcome = settings.checks_outcome if on else "empty"

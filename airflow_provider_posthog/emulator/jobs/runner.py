@@ -119,7 +119,7 @@ def to_table(body: Json, cap: int) -> Table:
         return Table(_named_rows(body, results[:cap]))
     if isinstance(results[0], dict) and "data" in results[0] and "label" in results[0]:
         return Table(trends_rows(results)[:cap])
-    return Table([each if isinstance(each, dict) else {"value": each} for each in results[:cap]])
+    return Table([result if isinstance(result, dict) else {"value": result} for result in results[:cap]])
 
 
 def _named_rows(body: Json, rows: list[list[object]]) -> list[Row]:
@@ -143,9 +143,9 @@ def spell(value: object) -> object:
     :param value: a value of a DateTime column, or a list or object with such values.
     """
     if isinstance(value, list):
-        return [spell(each) for each in value]
+        return [spell(item) for item in value]
     if isinstance(value, dict):
-        return {key: spell(each) for key, each in value.items()}
+        return {key: spell(item) for key, item in value.items()}
     if not isinstance(value, str):
         return value
     try:

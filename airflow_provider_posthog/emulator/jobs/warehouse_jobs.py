@@ -171,7 +171,7 @@ class WarehouseService:
         self._core = core
         self._random = random.Random(f"warehouse {seed}")  # noqa: S311 - ids, not secrets
         names = (("orders", True), ("customers", True), ("audit_log", False))
-        self.sources = [Source(self.new_id(), "Postgres", [Schema(self.new_id(), *one) for one in names])]
+        self.sources = [Source(self.new_id(), "Postgres", [Schema(self.new_id(), *schema) for schema in names])]
         self.views = [View(self.new_id(), "daily_orders", True), View(self.new_id(), "scratch", False)]
         self.tables: list[LinkedTable] = []
 
@@ -264,7 +264,7 @@ class WarehouseService:
             for job in schema.jobs
             if job.begins <= now and (after is None or job.begins > after) and (before is None or job.begins < before)
         ]
-        return [shown for _, shown in sorted(jobs, key=lambda one: (one[0], one[1]["id"]), reverse=True)]
+        return [shown for _, shown in sorted(jobs, key=lambda job: (job[0], job[1]["id"]), reverse=True)]
 
 
 def _sync(job: Job, now: datetime) -> Json:

@@ -29,7 +29,7 @@ def _element(match: re.Match[str], order: int) -> Json:
         "event": None,
         "text": values.get("text"),
         "tag_name": match["tag"] or None,
-        "attr_class": [each for each in match["classes"].split(".") if each] or None,
+        "attr_class": [name for name in match["classes"].split(".") if name] or None,
         "href": values.get("href"),
         "attr_id": values.get("attr_id"),
         "nth_child": int(values.get("nth-child") or 0),

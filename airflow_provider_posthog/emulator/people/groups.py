@@ -55,8 +55,8 @@ class GroupStore:
         :param index: of the type.
         """
         self._all()
-        groups = [each for each in self._listed.values() if each.index == index]
-        return sorted(groups, key=lambda each: (each.created_at, each.key), reverse=True)
+        groups = [group for group in self._listed.values() if group.index == index]
+        return sorted(groups, key=lambda group: (group.created_at, group.key), reverse=True)
 
     def save(self, group: Group) -> None:
         """Keep a new or changed group.

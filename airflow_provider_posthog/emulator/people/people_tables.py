@@ -99,17 +99,17 @@ class PeopleTables:
         :param new: whether none of them is there yet; otherwise what is there is replaced.
         """
         if not new:
-            self.remove_persons([each.uuid for each in persons])
+            self.remove_persons([person.uuid for person in persons])
         lines = [
             {
-                "id": each.uuid,
-                "created_at": each.created_at.isoformat(),
-                "properties": json.dumps(each.properties, ensure_ascii=False),
-                "is_identified": int(each.is_identified),
+                "id": person.uuid,
+                "created_at": person.created_at.isoformat(),
+                "properties": json.dumps(person.properties, ensure_ascii=False),
+                "is_identified": int(person.is_identified),
             }
-            for each in persons
+            for person in persons
         ]
-        ids = [{"distinct_id": name, "person_id": each.uuid} for each in persons for name in each.distinct_ids]
+        ids = [{"distinct_id": name, "person_id": person.uuid} for person in persons for name in person.distinct_ids]
         self._insert("persons", lines)
         self._insert("person_distinct_ids", ids)
 
@@ -220,6 +220,6 @@ class PeopleTables:
         return int(str(rows[0]["n"]))
 
     def _insert(self, table: str, lines: Iterable[Mapping[str, object]]) -> None:
-        written = "\n".join(json.dumps(each, ensure_ascii=False) for each in lines)
+        written = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
         if written:
             self.warehouse.execute(f"INSERT INTO {{db}}.{table} {INPUT} FORMAT JSONEachRow ", written)

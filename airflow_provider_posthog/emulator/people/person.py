@@ -33,7 +33,7 @@ class Person:
     @property
     def name(self) -> str:
         """Return what PostHog shows as the person's name."""
-        text = next((str(self.properties[each]) for each in NAMES if self.properties.get(each)), None)
+        text = next((str(self.properties[name]) for name in NAMES if self.properties.get(name)), None)
         return text or (self.distinct_ids[0] if self.distinct_ids else self.uuid)
 
     def as_row(self, generation: str) -> Json:

@@ -167,12 +167,16 @@ class Deletions:
         """
         settings, people = self._core.settings, self._people
         oldest = at - timedelta(seconds=settings.sweep_age_seconds)
-        ready = [each for each in self.requests.values() if each.verified_at is None and each.created_at <= oldest]
+        ready = [
+            request
+            for request in self.requests.values()
+            if request.verified_at is None and request.created_at <= oldest
+        ]
         events = 0
         if ready and settings.sweep_outcome == "delete":
             people.touch()
-            until = {each.person_uuid: each.created_at for each in ready}
+            until = {request.person_uuid: request.created_at for request in ready}
             events = people.tables.remove_events(until, arrived=settings.generation == "C")
-        for each in ready if settings.sweep_outcome != "skip" else []:
-            each.verified_at = at
-        return {"completed": sum(each.verified_at == at for each in ready), "events": events}
+        for request in ready if settings.sweep_outcome != "skip" else []:
+            request.verified_at = at
+        return {"completed": sum(request.verified_at == at for request in ready), "events": events}

@@ -14,14 +14,14 @@ Write = Callable[[str, str, list[str]], str]
 
 def _any(template: str, joiner: str = " OR ") -> Write:
     def write(value: str, raw: str, wanted: list[str]) -> str:
-        return "(" + (joiner.join(template.format(value=value, wanted=text(each)) for each in wanted) or "0") + ")"
+        return "(" + (joiner.join(template.format(value=value, wanted=text(item)) for item in wanted) or "0") + ")"
 
     return write
 
 
 def _like(template: str, joiner: str = " OR ") -> Write:
     inner = _any(template, joiner)
-    return lambda value, raw, wanted: inner(value, raw, [f"%{each}%" for each in wanted])
+    return lambda value, raw, wanted: inner(value, raw, [f"%{text}%" for text in wanted])
 
 
 OPERATORS: dict[str, Write] = {
@@ -51,7 +51,7 @@ def property_text(name: str, column: str = "properties") -> str:
 
 def _words(value: object) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    return [each if isinstance(each, str) else json.dumps(each) for each in values if each is not None]
+    return [value if isinstance(value, str) else json.dumps(value) for value in values if value is not None]
 
 
 def _condition(condition: object) -> str:
@@ -92,7 +92,7 @@ def property_conditions(request: Request) -> list[str]:
         return [_group(conditions)]
     if not isinstance(conditions, list):
         raise server_error()
-    return [_condition(each) for each in conditions]
+    return [_condition(condition) for condition in conditions]
 
 
 def person_condition(request: Request) -> str:

@@ -184,7 +184,7 @@ class People:
         :param persons: as they are now.
         :param new: whether it knows none of them yet.
         """
-        shown = [each for each in persons if not each.hidden]
+        shown = [person for person in persons if not person.hidden]
         if shown:
             self.to_clickhouse(lambda: self.tables.write_persons(shown, new=new))
 
@@ -205,9 +205,9 @@ class People:
         :param person: whose.
         :param kept: the distinct ids that stay.
         """
-        moved = [each for each in person.distinct_ids if each not in kept]
+        moved = [distinct_id for distinct_id in person.distinct_ids if distinct_id not in kept]
         person.distinct_ids = kept
-        made = [self.create([each], {}, is_identified=False) for each in moved]
+        made = [self.create([distinct_id], {}, is_identified=False) for distinct_id in moved]
         self.publish([person, *made])
 
     def join(self, person: Person, distinct_id: str) -> None:

@@ -42,7 +42,7 @@ async def list_(request: Request) -> Answer:
 
     :param request: ``limit`` and ``offset`` in its query.
     """
-    return page(request, request.state.batch_exports.all(), lambda each: _written(request, each))
+    return page(request, request.state.batch_exports.all(), lambda export: _written(request, export))
 
 
 async def retrieve(request: Request) -> Answer:
@@ -170,7 +170,7 @@ async def list_runs(request: Request) -> Answer:
 
 def _run_of(request: Request) -> tuple[BatchExport, Run]:
     export, now = _export_of(request), request.state.clock.now()
-    run = next((each for each in export.visible_runs(now) if each.id == request.params["run_id"]), None)
+    run = next((run for run in export.visible_runs(now) if run.id == request.params["run_id"]), None)
     if run is None:
         raise not_found()
     return export, run
@@ -211,9 +211,11 @@ async def list_backfills(request: Request) -> Answer:
     :param request: ``id`` in its path, ``cursor`` in its query.
     """
     now, project = request.state.clock.now(), request.state.project.id
-    shown = [each for each in _export_of(request).backfills if each.visible_from <= now]
+    shown = [backfill for backfill in _export_of(request).backfills if backfill.visible_from <= now]
     shown.sort(key=_place, reverse=True)
-    return cursor_page(request, shown, lambda each: each.as_json(now, project), place=_place, size=BACKFILLS_PAGE)
+    return cursor_page(
+        request, shown, lambda backfill: backfill.as_json(now, project), place=_place, size=BACKFILLS_PAGE
+    )
 
 
 def _place(backfill: Backfill) -> tuple[str, str]:
@@ -236,7 +238,7 @@ async def create_backfill(request: Request) -> Answer:
         detail = "Too many backfills are running for this project. Wait until one of them has ended."
         # the server does not know when: no Retry-After
         raise ApiError(429, envelope("server_error", "too_many_concurrent_backfills", detail))
-    if any((each.export_id, each.start, each.end) == (export.id, start, end) for each in live):
+    if any((backfill.export_id, backfill.start, backfill.end) == (export.id, start, end) for backfill in live):
         # the workflow's name is made of the window, and there is one of that name
         raise server_error()
     return json_answer({"backfill_id": service.backfill(export, start, end).id}, 201)
@@ -275,10 +277,10 @@ def _moment(wanted: object, name: str) -> datetime:
 
 def _backfill_of(request: Request) -> tuple[BatchExport, Backfill]:
     export, now = _export_of(request), request.state.clock.now()
-    for each in export.backfills:
+    for backfill in export.backfills:
         # the row is written a moment after the id was given away
-        if each.id == request.params["backfill_id"] and each.visible_from <= now:
-            return export, each
+        if backfill.id == request.params["backfill_id"] and backfill.visible_from <= now:
+            return export, backfill
     raise not_found()
 
 

@@ -72,7 +72,7 @@ def v1(request: Request) -> Answer:
         if said["result"] in ("ok", "warning"):
             taken.append({**_lifted(event), "at": _at(request, event), "person_processing": said["result"] == "ok"})
     state.capture.take(taken)
-    wait = {"Retry-After": "1"} if any(each["result"] == "retry" for each in results.values()) else {}
+    wait = {"Retry-After": "1"} if any(result["result"] == "retry" for result in results.values()) else {}
     return json_answer({"results": results}, headers=wait)
 
 

@@ -26,7 +26,7 @@ def list_(request: Request) -> Answer:
 
     :param request: ``limit`` and ``offset`` in its query.
     """
-    return page(request, request.state.cohorts.listed(), lambda each: each.as_json())
+    return page(request, request.state.cohorts.listed(), lambda cohort: cohort.as_json())
 
 
 def create(request: Request) -> Answer:
@@ -78,7 +78,7 @@ def add(request: Request) -> Answer:
     names = request.json().get("person_ids")
     if not cohort.is_static or not isinstance(names, list):
         raise invalid("Can only add users to static cohorts")
-    known = [str(each) for each in names if request.state.people.get(str(each)) is not None]
+    known = [str(uuid) for uuid in names if request.state.people.get(str(uuid)) is not None]
     request.state.cohorts.add(cohort, known)
     return json_answer({"success": True})
 

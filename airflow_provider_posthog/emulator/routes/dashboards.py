@@ -69,15 +69,19 @@ async def list_(request: Request) -> Answer:
     :param request: ``tags``, ``creation_mode``, ``exclude_generated``, ``limit`` and ``offset`` in its query.
     """
     dashboards = [
-        each for each in request.state.dashboards.all() if not each.deleted and each.creation_mode != "unlisted"
+        dashboard
+        for dashboard in request.state.dashboards.all()
+        if not dashboard.deleted and dashboard.creation_mode != "unlisted"
     ]
     mode, tag = request.query("creation_mode"), request.query("tags")
     if mode:
-        dashboards = [each for each in dashboards if each.creation_mode == mode]
+        dashboards = [dashboard for dashboard in dashboards if dashboard.creation_mode == mode]
     if tag:
-        dashboards = [each for each in dashboards if tag in each.tags]
-    dashboards.sort(key=lambda each: (not each.pinned, each.name is None, each.name or "", each.id))
-    return page(request, dashboards, lambda each: _brief(request, each))
+        dashboards = [dashboard for dashboard in dashboards if tag in dashboard.tags]
+    dashboards.sort(
+        key=lambda dashboard: (not dashboard.pinned, dashboard.name is None, dashboard.name or "", dashboard.id)
+    )
+    return page(request, dashboards, lambda dashboard: _brief(request, dashboard))
 
 
 async def retrieve(request: Request) -> Answer:
@@ -168,7 +172,7 @@ async def move_tile(request: Request) -> Answer:
     wanted = body["tile"].get("id") if isinstance(body["tile"], dict) else None
     if isinstance(wanted, bool) or not isinstance(wanted, int) or isinstance(body["toDashboard"], (bool, dict, list)):
         raise invalid("Invalid request data for moving tile.")
-    tile = next((each for each in source.shown_tiles() if each.id == wanted), None)
+    tile = next((tile for tile in source.shown_tiles() if tile.id == wanted), None)
     target = request.state.dashboards.find(body["toDashboard"])
     if tile is None or target is None:
         raise not_found()
@@ -193,8 +197,8 @@ async def create_from_template(request: Request) -> Answer:
         made.name = text(template, "template_name")
         made.description = text(template, "dashboard_description") or ""
         made.filters, made.tags = mapping(template, "dashboard_filters"), tags(template)
-        for each in template.get("tiles", []):
-            _add_from_template(request, made, each)
+        for tile in template.get("tiles", []):
+            _add_from_template(request, made, tile)
     except ApiError:
         store.remove(made)
         raise
@@ -251,7 +255,7 @@ async def list_collaborators(request: Request) -> Answer:
     :param request: ``id`` in its path.
     """
     dashboard = _dashboard_of(request)
-    return json_answer([each.as_json(dashboard.id) for each in dashboard.collaborators])
+    return json_answer([collaborator.as_json(dashboard.id) for collaborator in dashboard.collaborators])
 
 
 async def add_collaborator(request: Request) -> Answer:
@@ -265,7 +269,7 @@ async def add_collaborator(request: Request) -> Answer:
     user = request.state.keyring.with_uuid(str(wanted))
     if user is None:
         raise invalid("User does not exist.")
-    if any(each.user.id == user.id for each in dashboard.collaborators):
+    if any(collaborator.user.id == user.id for collaborator in dashboard.collaborators):
         raise invalid("User already is a collaborator.")
     made = request.state.dashboards.add_collaborator(dashboard, user)
     return json_answer(made.as_json(dashboard.id), 201)
@@ -277,7 +281,11 @@ async def remove_collaborator(request: Request) -> Answer:
     :param request: ``id`` and ``user_uuid`` in its path.
     """
     dashboard = _dashboard_of(request, edit=True)
-    kept = [each for each in dashboard.collaborators if each.user.uuid != request.params["user_uuid"]]
+    kept = [
+        collaborator
+        for collaborator in dashboard.collaborators
+        if collaborator.user.uuid != request.params["user_uuid"]
+    ]
     if len(kept) == len(dashboard.collaborators):
         raise not_found()
     dashboard.collaborators = kept

@@ -21,24 +21,24 @@ def _subject(request: Request, kind: str) -> str:
     if not request.state.settings.checks_enabled:
         raise forbidden("Data quality checks are not enabled for this project.")
     jobs = request.state.warehouse_jobs
-    wish: str = request.params["id"]
-    if not any(one.id == wish for one in (jobs.views if kind == "view" else jobs.tables)):
+    subject_id: str = request.params["id"]
+    if not any(table.id == subject_id for table in (jobs.views if kind == "view" else jobs.tables)):
         raise not_found()
-    return wish
+    return subject_id
 
 
 def _check(request: Request, subject: str) -> Check:
-    wish = request.params["check_id"]
-    check = next((known for known in request.state.quality.of(subject) if known.id == wish), None)
+    check_id = request.params["check_id"]
+    check = next((known for known in request.state.quality.of(subject) if known.id == check_id), None)
     if check is None:
         raise not_found()
     return check
 
 
 def _suite(request: Request, subject: str) -> Suite:
-    wish = request.params["run_id"]
+    run_id = request.params["run_id"]
     suite = next(
-        (known for known in request.state.quality.suites if (known.id, known.subject) == (wish, subject)), None
+        (known for known in request.state.quality.suites if (known.id, known.subject) == (run_id, subject)), None
     )
     if suite is None:
         raise not_found()

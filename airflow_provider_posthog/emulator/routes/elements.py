@@ -50,7 +50,7 @@ def list_(request: Request) -> Answer:
 
     :param request: ``limit`` and ``offset`` in its query.
     """
-    return page(request, list(request.state.elements.elements.values()), lambda each: each)
+    return page(request, list(request.state.elements.elements.values()), lambda element: element)
 
 
 def create(request: Request) -> Answer:
@@ -91,12 +91,12 @@ def delete(request: Request) -> Answer:
 def _kinds(request: Request) -> list[str]:
     sent = request.queries("include")
     kinds: list[str] = []
-    for each in sent:
+    for text in sent:
         try:
-            read = json.loads(each)
+            read = json.loads(text)
         except ValueError:
             read = None
-        kinds += map(str, read) if isinstance(read, list) else each.split(",")
+        kinds += map(str, read) if isinstance(read, list) else text.split(",")
     if not set(kinds) <= set(KINDS):
         raise invalid("Only $autocapture, $rageclick, and $dead_click are supported.")
     return kinds or list(KINDS)
@@ -166,7 +166,7 @@ def values(request: Request) -> Answer:
     values_ = dict.fromkeys(
         str(element[key]) for row in rows for element in parse_chain(row["chain"]) if element[key] is not None
     )
-    return json_answer([{"name": each} for each in values_ if part in each.lower()][:MOST_VALUES])
+    return json_answer([{"name": value} for value in values_ if part in value.lower()][:MOST_VALUES])
 
 
 # (method, path, work, scopes) of what the oldest servers close to keys altogether
@@ -181,6 +181,6 @@ _ROWS: tuple[tuple[str, str, Callable[[Request], Answer], tuple[str, ...]], ...]
     ("DELETE", "{id}/", delete, WRITE),
 )
 ROUTES = (
-    *(Route(each[0], f"/elements/{each[1]}", threaded(each[2]), each[3], generations="BC") for each in _ROWS),
+    *(Route(row[0], f"/elements/{row[1]}", threaded(row[2]), row[3], generations="BC") for row in _ROWS),
     *(closed(method, f"/elements/{path}") for method, path, _, _ in _ROWS),
 )

@@ -96,7 +96,7 @@ def _order(request: Request) -> list[str]:
         order = json.loads(sent) if sent else ["-timestamp"]
     except ValueError:
         order = None
-    if not isinstance(order, list) or not all(isinstance(each, str) for each in order):
+    if not isinstance(order, list) or not all(isinstance(key, str) for key in order):
         raise server_error()
     return order
 
@@ -149,11 +149,9 @@ def _between(after: datetime | None, before: datetime) -> list[str]:
 
 def _select(request: Request, conditions: list[str], order: list[str], limit: int, offset: int) -> list[dict[str, Any]]:
     known = {"timestamp", "event", "distinct_id", "uuid"}
-    keys = [each for each in order if each.removeprefix("-") in known]
+    keys = [key for key in order if key.removeprefix("-") in known]
     # with several keys PostHog sorts upwards, whatever their signs say
-    sort = [
-        f"{each.removeprefix('-')} {'DESC' if len(order) == 1 and each.startswith('-') else 'ASC'}" for each in keys
-    ]
+    sort = [f"{key.removeprefix('-')} {'DESC' if len(order) == 1 and key.startswith('-') else 'ASC'}" for key in keys]
     return request.state.warehouse.execute(
         f"SELECT {COLUMNS} FROM {{db}}.events WHERE {' AND '.join(conditions)}"  # noqa: S608 - of our own making
         f" ORDER BY {', '.join(sort) or 'timestamp DESC'} LIMIT {limit} OFFSET {offset} {NUMBERS}"

@@ -25,9 +25,9 @@ _ENDED = ("completed", "failed")
 
 
 def _metrics(experiment: Json) -> list[str]:
-    own = [each for field in ("metrics", "metrics_secondary") for each in experiment.get(field) or ()]
-    saved = [each.get("query") or {} for each in experiment.get("saved_metrics") or ()]
-    return [str(each["uuid"]) for each in (*own, *saved) if each.get("uuid")]
+    own = [metric for field in ("metrics", "metrics_secondary") for metric in experiment.get(field) or ()]
+    saved = [metric.get("query") or {} for metric in experiment.get("saved_metrics") or ()]
+    return [str(metric["uuid"]) for metric in (*own, *saved) if metric.get("uuid")]
 
 
 def recalculate(request: Request) -> Answer:
@@ -71,9 +71,11 @@ def _brief(request: Request, experiment: Json, run: Json) -> Json:
         "experiment_id": experiment["id"],
         "status": status,
         "total_metrics": len(metrics),
-        "completed_metrics": sum(each["status"] == "completed" for each in results),
-        "failed_metrics": sum(each["status"] == "failed" for each in results),
-        "metric_errors": {each["metric_uuid"]: each["error_message"] for each in results if each["error_message"]},
+        "completed_metrics": sum(result["status"] == "completed" for result in results),
+        "failed_metrics": sum(result["status"] == "failed" for result in results),
+        "metric_errors": {
+            result["metric_uuid"]: result["error_message"] for result in results if result["error_message"]
+        },
         "trigger": run["trigger"],
         "created_at": iso(run["at"]),
         "started_at": iso_or_none(run["at"] if begun else None),
@@ -100,16 +102,16 @@ def recalculation(request: Request) -> Answer:
 
     :param request: nothing else of it matters.
     """
-    experiment, wish = record_of(request, "experiments"), request.params["run"]
+    experiment, run_id = record_of(request, "experiments"), request.params["run"]
     runs = experiment.get("_runs", [])
-    if wish == "latest":
+    if run_id == "latest":
         matches = [run for run in runs if _status(request, run) == "completed"][-1:]
         if not matches:
             raise ApiError(404, {"detail": "No completed recalculation found"})
-    elif not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", wish):
+    elif not re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", run_id):
         raise not_found()  # no route of PostHog's
     else:
-        matches = [run for run in runs if run["id"] == wish]
+        matches = [run for run in runs if run["id"] == run_id]
         if not matches:
             raise ApiError(404, {"detail": "Recalculation not found"})
     run = matches[0]

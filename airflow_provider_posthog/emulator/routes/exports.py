@@ -50,9 +50,9 @@ def _target(body: Json, name: str, known: list[Target]) -> Target | None:
     if isinstance(sent, (dict, list, bool)) or not str(sent).isdigit():
         detail = f"Incorrect type. Expected pk value, received {type(sent).__name__}."
         raise invalid(detail, "incorrect_type", name)
-    for each in known:
-        if str(each.id) == str(sent):
-            return each
+    for target in known:
+        if str(target.id) == str(sent):
+            return target
     raise invalid(f'Invalid pk "{sent}" - object does not exist.', "does_not_exist", name)
 
 
@@ -71,8 +71,8 @@ async def create(request: Request) -> Answer:
     """
     body, state = request.json(), request.state
     # in the order of PostHog's fields, of which the first wrong one is told
-    dashboard = _target(body, "dashboard", [each for each in state.dashboards.all() if not each.deleted])
-    insight = _target(body, "insight", [each for each in state.insights.all() if not each.deleted])
+    dashboard = _target(body, "dashboard", [dashboard for dashboard in state.dashboards.all() if not dashboard.deleted])
+    insight = _target(body, "insight", [insight for insight in state.insights.all() if not insight.deleted])
     export_format = _format(body, newest=state.settings.exceptions_reported)
     expires = moment(body, "expires_after")
     context = body.get("export_context")
@@ -96,10 +96,10 @@ async def list_(request: Request) -> Answer:
     exports = request.state.exports.visible(request.caller().user)
     export_format = request.query("export_format")
     if export_format in EXTENSIONS:
-        exports = [each for each in exports if each.export_format == export_format]
+        exports = [export for export in exports if export.export_format == export_format]
     path = request.query("context_path")
     if path:
-        exports = [each for each in exports if path.lower() in str(each.context("path") or "").lower()]
+        exports = [export for export in exports if path.lower() in str(export.context("path") or "").lower()]
     return page(request, exports, request.state.exports.as_json)
 
 

@@ -51,7 +51,7 @@ def _names(body: Json, name: str) -> tuple[str, ...]:
     if not isinstance(wanted, list):
         detail = f'Expected a list of items but got type "{type(wanted).__name__}".'
         raise invalid(detail, "not_a_list", name)
-    return tuple(str(each) for each in wanted)
+    return tuple(str(name) for name in wanted)
 
 
 def _read(request: Request) -> FileDownloadRequest:
@@ -91,7 +91,7 @@ async def list_(request: Request) -> Answer:
     :param request: ``limit`` and ``offset`` in its query.
     """
     service = request.state.file_downloads
-    return page(request, service.all(), lambda each: {"id": each.id, "status": service.status(each)})
+    return page(request, service.all(), lambda download: {"id": download.id, "status": service.status(download)})
 
 
 def _download_of(request: Request) -> FileDownload:

@@ -56,7 +56,7 @@ def _after(request: Request, groups: list[Group]) -> list[Group]:
         place = (int(cursor["c"]), str(cursor["k"]))
     except (ValueError, KeyError, TypeError):
         return groups
-    return [each for each in groups if _place(each) < place]
+    return [group for group in groups if _place(group) < place]
 
 
 def _place(group: Group) -> tuple[int, str]:
@@ -70,8 +70,10 @@ def list_(request: Request) -> Answer:
     """
     groups = request.state.groups.listed(_index(request, NO_INDEX))
     search, key = (request.query("search") or "").lower(), (request.query("group_key") or "").lower()
-    groups = [each for each in groups if key in each.key.lower()]
-    groups = [each for each in groups if search in each.key.lower() or search in json.dumps(each.properties).lower()]
+    groups = [group for group in groups if key in group.key.lower()]
+    groups = [
+        group for group in groups if search in group.key.lower() or search in json.dumps(group.properties).lower()
+    ]
     left = _after(request, groups)
     length = min(PAGE, request.state.settings.max_page or PAGE)
     shown, following = left[:length], None
@@ -79,7 +81,7 @@ def list_(request: Request) -> Answer:
         created, last = _place(shown[-1])
         cursor = base64.urlsafe_b64encode(json.dumps({"c": created, "k": last}).encode()).decode()
         following = request.link(cursor=cursor)
-    return json_answer({"next": following, "previous": None, "results": [each.as_json() for each in shown]})
+    return json_answer({"next": following, "previous": None, "results": [group.as_json() for group in shown]})
 
 
 def types(request: Request) -> Answer:
@@ -123,9 +125,9 @@ def property_values(request: Request) -> Answer:
     if not key:
         raise invalid(NO_PARAMETER, attr="key")
     part = (request.query("value") or "").lower()
-    held = [each.properties[key] for each in groups if each.properties.get(key) is not None]
-    names = [each if isinstance(each, str) else json.dumps(each) for each in held]
-    counted = Counter(each for each in names if part in each.lower()).most_common(MOST_VALUES)
+    held = [group.properties[key] for group in groups if group.properties.get(key) is not None]
+    names = [value if isinstance(value, str) else json.dumps(value) for value in held]
+    counted = Counter(name for name in names if part in name.lower()).most_common(MOST_VALUES)
     return json_answer({"results": [{"name": name, "count": n} for name, n in counted], "refreshing": False})
 
 
@@ -141,12 +143,12 @@ def related(request: Request) -> Answer:
             f"SELECT DISTINCT toString(person_id) AS id FROM {{db}}.events WHERE {condition}"  # noqa: S608
         )
         persons = [person for row in rows if (person := state.people.get(row["id"])) is not None]
-        return json_answer([each.as_row(state.settings.generation) for each in persons])
+        return json_answer([person.as_row(state.settings.generation) for person in persons])
     rows = state.warehouse.execute(
         f"SELECT DISTINCT `$group_0` AS key FROM {{db}}.events WHERE toString(person_id) = {text(wanted)} AND key != ''"  # noqa: S608
     )
     groups = [group for row in rows if (group := state.groups.find(0, row["key"])) is not None]
-    return json_answer([{"type": "group", "id": each.key, **each.as_json()} for each in groups])
+    return json_answer([{"type": "group", "id": group.key, **group.as_json()} for group in groups])
 
 
 # -- one group ---------------------------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ def delete_property(request: Request) -> Answer:
         raise invalid("This field is required.", "required", "$unset")
     if name not in group.properties:
         raise invalid(f"Property '{name}' does not exist on this group.", attr="$unset")
-    return _save(request, group, {key: each for key, each in group.properties.items() if key != name}, "$unset")
+    return _save(request, group, {key: value for key, value in group.properties.items() if key != name}, "$unset")
 
 
 def _save(request: Request, group: Group, properties: Json, attr: str) -> Answer:
@@ -251,7 +253,7 @@ _WRITING: tuple[tuple[str, Callable[[Request], Answer]], ...] = (
 ROUTES = (
     Route("GET", "/groups/", threaded(list_), READ),
     Route("GET", "/groups_types/", threaded(types), READ),
-    *(Route(each[0], f"/groups/{each[1]}", threaded(each[2]), each[3], generations="BC") for each in _NEWER),
+    *(Route(row[0], f"/groups/{row[1]}", threaded(row[2]), row[3], generations="BC") for row in _NEWER),
     *(closed(method, f"/groups/{path}") for method, path, _, _ in _NEWER),
     *(Route("POST", f"/groups/{path}", threaded(work), WRITE, generations="BC") for path, work in _WRITING),
 )

@@ -65,18 +65,18 @@ def _dashboards(request: Request, body: Json) -> list[int]:
     wanted = body["dashboards"]
     if not isinstance(wanted, list):
         raise invalid(f'Expected a list of items but got type "{type(wanted).__name__}".', "not_a_list", "dashboards")
-    for each in wanted:
-        if request.state.dashboards.find(each) is None:
-            raise invalid(f'Invalid pk "{each}" - object does not exist.', "does_not_exist", "dashboards")
-    return [int(each) for each in wanted]
+    for dashboard_id in wanted:
+        if request.state.dashboards.find(dashboard_id) is None:
+            raise invalid(f'Invalid pk "{dashboard_id}" - object does not exist.', "does_not_exist", "dashboards")
+    return [int(dashboard_id) for dashboard_id in wanted]
 
 
 def _place(request: Request, insight: Insight, targets: list[int]) -> None:
     for tile in insight.tiles:
         if tile.dashboard_id not in targets:
             tile.deleted = True
-    for each in targets:
-        dashboard = request.state.dashboards.find(each)
+    for dashboard_id in targets:
+        dashboard = request.state.dashboards.find(dashboard_id)
         if dashboard is not None:
             request.state.dashboards.add_tile(dashboard, insight)
 
@@ -121,8 +121,8 @@ def _fits(request: Request, insight: Insight) -> bool:
         request.query("favorited") != "true" or insight.favorited,
         request.query("user") != "true" or insight.created_by.id == request.caller().user.id,
         not owners or insight.created_by.id in owners,
-        all(each in shown_on for each in dashboards),
-        not wanted_tags or any(each in insight.tags for each in wanted_tags),
+        all(dashboard_id in shown_on for dashboard_id in dashboards),
+        not wanted_tags or any(tag in insight.tags for tag in wanted_tags),
     )
     return not insight.deleted and all(tests)
 
@@ -134,13 +134,13 @@ async def list_(request: Request) -> Answer:
         ``tags`` (JSON lists), ``basic``, ``refresh``, ``limit``, ``offset`` in its query.
     """
     store = request.state.insights
-    insights = [each for each in store.all() if _fits(request, each) and not store.is_hidden(each)]
+    insights = [insight for insight in store.all() if _fits(request, insight) and not store.is_hidden(insight)]
     if (request.query("basic") or "").lower() == "true":
-        return page(request, insights, lambda each: each.basic())
+        return page(request, insights, lambda insight: insight.basic())
     mode = read_mode(request)
     limit, offset = bounds(request)
-    written = {each.id: await serialize(request, each, mode) for each in insights[offset : offset + limit]}
-    return page(request, insights, lambda each: written[each.id])
+    written = {insight.id: await serialize(request, insight, mode) for insight in insights[offset : offset + limit]}
+    return page(request, insights, lambda insight: written[insight.id])
 
 
 def insight_of(request: Request, *, deleted: bool = False) -> Insight:
@@ -168,7 +168,7 @@ async def retrieve(request: Request) -> Answer:
     wanted = request.query("from_dashboard") or ""
     # a dashboard without this insight is ignored
     places = (tile.dashboard_id for tile in insight.tiles if not tile.deleted)
-    on_dashboard = next((each for each in places if str(each) == wanted), None)
+    on_dashboard = next((dashboard_id for dashboard_id in places if str(dashboard_id) == wanted), None)
     return json_answer(await serialize(request, insight, read_mode(request), on_dashboard))
 
 

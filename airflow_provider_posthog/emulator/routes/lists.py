@@ -37,16 +37,16 @@ async def actions(request: Request) -> Answer:
     project = request.state.project
     shown = [
         {
-            "id": each.id,
-            "name": each.name,
+            "id": action.id,
+            "name": action.name,
             "description": "",
-            "steps": [{**asdict(step), "properties": _filters(step.properties)} for step in each.steps],
+            "steps": [{**asdict(step), "properties": _filters(step.properties)} for step in action.steps],
             "created_at": iso(project.created_at),
             "deleted": False,
             "team_id": project.id,
             "tags": [],
         }
-        for each in request.state.warehouse.own.actions.values()
+        for action in request.state.warehouse.own.actions.values()
     ]
     return json_answer({"results": shown}, headers={"Allow": "GET, POST, HEAD, OPTIONS"})
 

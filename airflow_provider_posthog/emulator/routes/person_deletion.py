@@ -82,9 +82,9 @@ def _asked_for(request: Request, body: Json) -> list[Person]:
     if len(names) > most:
         raise invalid(f"You can only pass {most} {name} in one call")
     people_ = (
-        map(people.by_distinct_id, map(str, names)) if distinct_ids else (_by_uuid(request, each) for each in names)
+        map(people.by_distinct_id, map(str, names)) if distinct_ids else (_by_uuid(request, uuid) for uuid in names)
     )
-    return list({each.uuid: each for each in people_ if each is not None}.values())
+    return list({person.uuid: person for person in people_ if person is not None}.values())
 
 
 def _by_uuid(request: Request, name: object) -> Person | None:
@@ -155,9 +155,9 @@ def deletion_status(request: Request) -> Answer:
             person = str(uuids.UUID(person))
         except ValueError:
             raise invalid("Must be a valid UUID.", attr="person_uuid") from None
-    rows = sorted(request.state.deletions.requests.values(), key=lambda each: each.created_at, reverse=True)
-    shown = [each.as_json() for each in rows if not person or each.person_uuid == person]
-    return page(request, [each for each in shown if status in ("all", each["status"])], lambda each: each)
+    rows = sorted(request.state.deletions.requests.values(), key=lambda deletion: deletion.created_at, reverse=True)
+    shown = [deletion.as_json() for deletion in rows if not person or deletion.person_uuid == person]
+    return page(request, [row for row in shown if status in ("all", row["status"])], lambda row: row)
 
 
 def delete_events(request: Request) -> Answer:

@@ -105,7 +105,7 @@ def _number(request: Request, name: str, default: int) -> int:
 def _link(request: Request, offset: int) -> str:
     """Write the address of another page as PostHog does: an offset of 0 is left as it was."""
     address = request.site + request.path
-    query = "&".join(each for each in request.query_string.split("&") if not each.startswith("personal_api_key="))
+    query = "&".join(part for part in request.query_string.split("&") if not part.startswith("personal_api_key="))
     if offset and re.search(r"(^|&)offset=\d+", query):
         query = re.sub(r"(^|&)offset=\d+", rf"\g<1>offset={offset}", query)
     elif offset:
@@ -128,11 +128,11 @@ def list_(request: Request) -> Answer:
     limit, offset = _number(request, "limit", DEFAULT_LIMIT), _number(request, "offset", 0)
     limit = min(limit, state.settings.max_page or limit)
     condition = person_condition(request)
-    uuids_found = state.people.tables.find(condition, min(limit, MOST_ROWS), offset)
-    persons = [person for uuid in uuids_found if (person := state.people.get(uuid)) is not None]
+    uuids = state.people.tables.find(condition, min(limit, MOST_ROWS), offset)
+    persons = [person for uuid in uuids if (person := state.people.get(uuid)) is not None]
     body: Json = {
-        "results": [each.as_row(state.settings.generation) for each in persons],
-        "next": _link(request, offset + limit) if len(uuids_found) >= limit else None,
+        "results": [person.as_row(state.settings.generation) for person in persons],
+        "next": _link(request, offset + limit) if len(uuids) >= limit else None,
         "previous": _link(request, offset - limit) if offset - limit >= 0 else None,
     }
     if request.query("include_total") is not None:
@@ -155,8 +155,10 @@ def _csv(request: Request) -> Answer:
     state = request.state
     people = state.people.tables.find(person_condition(request), CSV_ROWS, 0)
     persons = [person for uuid in people if (person := state.people.get(uuid)) is not None]
-    rows = [each.as_row(state.settings.generation) for each in persons]
-    return csv_answer([{**row, "created_at": str(each.created_at)} for row, each in zip(rows, persons, strict=True)])
+    rows = [person.as_row(state.settings.generation) for person in persons]
+    return csv_answer(
+        [{**row, "created_at": str(person.created_at)} for row, person in zip(rows, persons, strict=True)]
+    )
 
 
 def values(request: Request) -> Answer:
@@ -173,7 +175,7 @@ def values(request: Request) -> Answer:
         " GROUP BY name ORDER BY count DESC, name DESC"
     )
     items = [{"name": row["name"], "count": int(row["count"])} for row in rows]
-    items = [each for each in items if not part or part.lower() in str(each["name"]).lower()][:20]
+    items = [item for item in items if not part or part.lower() in str(item["name"]).lower()][:20]
     if request.state.settings.generation == "A":
         return json_answer(items)
     return json_answer({"results": items, "refreshing": False})
@@ -193,13 +195,17 @@ def retrieve(request: Request) -> Answer:
 def _batch(request: Request, name: str) -> list[str]:
     names = request.json().get(name)
     # more than 200 are cut off silently, and what is not a list finds nobody
-    return [str(each) for each in names[:BATCH]] if isinstance(names, list) else []
+    return [str(name) for name in names[:BATCH]] if isinstance(names, list) else []
 
 
 def _answer_of(request: Request, by_name: dict[str, Person | None]) -> Answer:
     generation = request.state.settings.generation
     return json_answer(
-        {"results": {name: each.as_object(generation, BATCH_IDS) for name, each in by_name.items() if each is not None}}
+        {
+            "results": {
+                name: person.as_object(generation, BATCH_IDS) for name, person in by_name.items() if person is not None
+            }
+        }
     )
 
 
@@ -299,7 +305,7 @@ def split(request: Request) -> Answer:
         raise invalid("The person does not have these distinct ids.")
     kept = [main or person.distinct_ids[0]]
     if moved is not None and main is None:
-        kept = [each for each in person.distinct_ids if each not in moved]
+        kept = [name for name in person.distinct_ids if name not in moved]
     request.state.people.split(person, kept)
     request.state.activity.add("Person", person.id, "split_person", request.caller().user, name=person.uuid, changes=[])
     return json_answer({"success": True}, 201)

@@ -56,7 +56,9 @@ def _check(request: Request, kind: str, body: Json, own: object = None) -> None:
             raise invalid(text, "max_length", "content")
     if kind == "feature_flags" and "key" in body:
         taken = [
-            each for each in request.state.records.listed(kind) if each["key"] == body["key"] and each["id"] != own
+            record
+            for record in request.state.records.listed(kind)
+            if record["key"] == body["key"] and record["id"] != own
         ]
         if taken:
             raise invalid("There is already a feature flag with this key.", "unique", "key")

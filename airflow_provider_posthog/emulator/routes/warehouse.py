@@ -27,7 +27,9 @@ MOST_JOBS, MOST_RUNS = 50, 5
 
 
 def _source(request: Request) -> Source:
-    source = next((one for one in request.state.warehouse_jobs.sources if one.id == request.params["id"]), None)
+    source = next(
+        (source for source in request.state.warehouse_jobs.sources if source.id == request.params["id"]), None
+    )
     if source is None:
         raise not_found()
     return source
@@ -41,7 +43,7 @@ def _schema(request: Request) -> Schema:
 
 
 def _view(request: Request) -> View:
-    view = next((one for one in request.state.warehouse_jobs.views if one.id == request.params["id"]), None)
+    view = next((view for view in request.state.warehouse_jobs.views if view.id == request.params["id"]), None)
     if view is None:
         raise not_found()
     return view
@@ -50,7 +52,7 @@ def _view(request: Request) -> View:
 async def list_sources(request: Request) -> Answer:
     """List the sources (``GET external_data_sources/``)."""
     service = request.state.warehouse_jobs
-    return page(request, service.sources, lambda each: each.as_json(service.now()))
+    return page(request, service.sources, lambda source: source.as_json(service.now()))
 
 
 async def retrieve_source(request: Request) -> Answer:
@@ -119,8 +121,8 @@ async def cancel_schema(request: Request) -> Answer:
 async def list_views(request: Request) -> Answer:
     """List the views (``GET warehouse_saved_queries/``)."""
     service, wanted = request.state.warehouse_jobs, request.query("search") or ""
-    views = [one for one in service.views if wanted.lower() in one.name.lower()]
-    return page(request, views, lambda each: each.as_json(service.now()))
+    views = [view for view in service.views if wanted.lower() in view.name.lower()]
+    return page(request, views, lambda view: view.as_json(service.now()))
 
 
 async def retrieve_view(request: Request) -> Answer:
@@ -141,7 +143,7 @@ async def run_view(request: Request) -> Answer:
 async def run_history(request: Request) -> Answer:
     """Return the five newest runs (``GET warehouse_saved_queries/{id}/run_history/``): no ids."""
     now = request.state.clock.now()
-    jobs = sorted((job for job in _view(request).jobs if job.begins <= now), key=lambda one: one.begins, reverse=True)
+    jobs = sorted((job for job in _view(request).jobs if job.begins <= now), key=lambda job: job.begins, reverse=True)
     shown = [{"status": job.status(now), "timestamp": iso(job.begins)} for job in jobs[:MOST_RUNS]]
     return json_answer({"run_history": shown})
 
@@ -156,8 +158,8 @@ async def cancel_view(request: Request) -> Answer:
 async def list_tables(request: Request) -> Answer:
     """List the linked tables (``GET warehouse_tables/``)."""
     wanted = request.query("search") or ""
-    tables = [one for one in request.state.warehouse_jobs.tables if wanted.lower() in one.name.lower()]
-    return page(request, tables, lambda each: each.as_json())
+    tables = [table for table in request.state.warehouse_jobs.tables if wanted.lower() in table.name.lower()]
+    return page(request, tables, lambda table: table.as_json())
 
 
 async def create_table(request: Request) -> Answer:
@@ -171,7 +173,7 @@ async def create_table(request: Request) -> Answer:
         raise invalid("This field is required.", "required", "credential")
     if body["format"] not in FORMATS:
         raise invalid(f'"{body["format"]}" is not a valid choice.', "invalid_choice", "format")
-    if any(one.name == body["name"] for one in service.tables):
+    if any(table.name == body["name"] for table in service.tables):
         raise invalid("A table with this name already exists.", attr="name")
     if request.state.settings.warehouse_no_files:
         raise invalid("Could not get columns: no files match the url pattern.", attr="url_pattern")
@@ -182,7 +184,7 @@ async def create_table(request: Request) -> Answer:
 
 async def refresh_table(request: Request) -> Answer:
     """Read the columns again (``POST warehouse_tables/{id}/refresh_schema/``)."""
-    table = next((one for one in request.state.warehouse_jobs.tables if one.id == request.params["id"]), None)
+    table = next((table for table in request.state.warehouse_jobs.tables if table.id == request.params["id"]), None)
     if table is None:
         raise not_found()
     if request.state.settings.warehouse_no_files:

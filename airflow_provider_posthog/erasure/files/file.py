@@ -119,10 +119,10 @@ def look(fs: FileSystem, path: str, wanted: Sequence[Wanted]) -> Look:
         if kind == "parquet" and not wanted:
             result.rows = _parquet(file).metadata.num_rows
         elif kind == "parquet":
-            for batch in _batches(file, [one.column for one in wanted]):
+            for batch in _batches(file, [criterion.column for criterion in wanted]):
                 masks = _masks(batch, wanted)
                 result.rows += batch.num_rows
-                result.by.update({one.column: n for one, mask in masks if (n := pc.sum(mask).as_py() or 0)})
+                result.by.update({criterion.column: n for criterion, mask in masks if (n := pc.sum(mask).as_py() or 0)})
         else:
             for _, named in _rows(kind, compression, file, wanted):
                 if named is not None:
@@ -240,7 +240,7 @@ def _rewrite_parquet(file: Any, wanted: Sequence[Wanted], target: StagedFile) ->
             left = batch.filter(keep)
             if left.num_rows:
                 kept.append(left)
-            if sum(one.num_rows for one in kept) >= _ROWS or sum(one.nbytes for one in kept) >= _BYTES:
+            if sum(batch.num_rows for batch in kept) >= _ROWS or sum(batch.nbytes for batch in kept) >= _BYTES:
                 flush()
         flush()
 
@@ -252,11 +252,11 @@ def _options(parquet: pq.ParquetFile) -> dict[str, Any]:
         return {"compression": "zstd"}
     group = about.row_group(0)
     columns = [group.column(number) for number in range(group.num_columns)]
-    codecs = {one.compression for one in columns}
+    codecs = {column.compression for column in columns}
     codec = next(iter(codecs)).lower() if codecs else "zstd"
     return {
         "compression": "none" if codec == "uncompressed" else codec,
-        "use_dictionary": [one.path_in_schema for one in columns if one.has_dictionary_page] or False,
+        "use_dictionary": [column.path_in_schema for column in columns if column.has_dictionary_page] or False,
     }
 
 
@@ -275,7 +275,7 @@ def _rows(
 
 
 def _column_of(named: Mapping[str, Any], wanted: Sequence[Wanted]) -> str | None:
-    return next((one.column for one in wanted if one.has(named[one.column])), None)
+    return next((criterion.column for criterion in wanted if criterion.has(named[criterion.column])), None)
 
 
 def _json(lines: Iterator[bytes], wanted: Sequence[Wanted]) -> Iterator[tuple[bytes, Mapping[str, Any] | None]]:
@@ -287,7 +287,7 @@ def _json(lines: Iterator[bytes], wanted: Sequence[Wanted]) -> Iterator[tuple[by
             row = orjson.loads(line)
         except orjson.JSONDecodeError:
             raise UnreadableError(f"line {number} is not JSON") from None
-        missing = [one.column for one in wanted if not isinstance(row, dict) or one.column not in row]
+        missing = [criterion.column for criterion in wanted if not isinstance(row, dict) or criterion.column not in row]
         if missing:
             raise UnreadableError(f"line {number} has no {missing[0]!r}")
         yield line, row
@@ -299,7 +299,7 @@ def _csv(lines: Iterator[bytes], wanted: Sequence[Wanted]) -> Iterator[tuple[byt
         fields = _fields(raw, number)
         if names is None:
             names = [fields[0].removeprefix("\ufeff"), *fields[1:]]
-            missing = [one.column for one in wanted if names.count(one.column) != 1]
+            missing = [criterion.column for criterion in wanted if names.count(criterion.column) != 1]
             if missing:
                 raise UnreadableError(f"has no column {missing[0]!r}")
             yield raw, None

@@ -165,10 +165,14 @@ class FolderErasure:
 
     def _split(self, path: str) -> tuple[list[Wanted], str | None]:
         """Return the columns that are in a file, and the one in its path by which the whole file is removed."""
-        names = [one.column for one in self._wanted]
+        names = [criterion.column for criterion in self._wanted]
         partition = self._manifests.partition(self._relative(path), names)
-        inside = [one for one in self._wanted if one.column not in partition]
-        whole = [one.column for one in self._wanted if one.column in partition and one.has(partition[one.column])]
+        inside = [criterion for criterion in self._wanted if criterion.column not in partition]
+        whole = [
+            criterion.column
+            for criterion in self._wanted
+            if criterion.column in partition and criterion.has(partition[criterion.column])
+        ]
         return inside, whole[0] if whole else None
 
     def _files(self, troubles: list[str]) -> Iterator[str]:
@@ -306,8 +310,8 @@ def check_root(fs: Any, root: str) -> None:  # noqa: ANN401
 def _asked(request_id: str, wanted: Sequence[Wanted]) -> str:
     """Return a digest of whose rows to remove; the request's id, which no file has in full, keeps it secret."""
     digest = hashlib.sha256(request_id.encode())
-    for one in wanted:
-        for text in (one.column, *sorted(one.values)):
+    for criterion in wanted:
+        for text in (criterion.column, *sorted(criterion.values)):
             digest.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     return digest.hexdigest()
 

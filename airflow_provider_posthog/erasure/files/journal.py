@@ -103,7 +103,7 @@ class Journal:
         """Remove all records; a try after a kill in the middle of that starts again, and does not add up a part."""
         self._write(_FINISHED, {})
         last = f"{self.folder}/{_FINISHED}.json"
-        for path in [*(one for one in self._list(self.folder) if one != last), last]:
+        for path in [*(path for path in self._list(self.folder) if path != last), last]:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(path)
         if not is_flat(self._fs):

@@ -46,10 +46,6 @@ class FolderManifests:
             for file in manifest.get("files", ()):
                 self._listed[file["path"]] = interval, file["rows"], file.get("partition") or {}
 
-    def paths(self) -> Collection[str]:
-        """Return the files that are listed, of whatever name."""
-        return self._listed.keys()
-
     def is_ours(self, path: str) -> bool:
         """Return whether a file belongs to the chosen table.
 

@@ -22,7 +22,7 @@ from airflow_provider_posthog.tasks.batch_export import describe, find, runs_bet
 from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -145,19 +145,19 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             except PostHogAPIError as error:
                 if error.code != batch_exports.NO_SLOT:
                     raise
-                self._wait_for_place(export_id)
+                self._wait_for_slot(export_id)
                 continue
             if not answer.get("backfill_id"):
                 raise PostHogTransportError("PostHog answered the start of a backfill without its 'backfill_id'")
             return backfill_text(export_id, str(answer["backfill_id"]), at), {}
 
-    def _wait_for_place(self, export_id: str) -> None:
-        anybody = Watched("place", (export_id, "0", self.waiting_since()), int(time.time()))
+    def _wait_for_slot(self, export_id: str) -> None:
+        anybody = Watched("backfill_slot", (export_id, "0", self.waiting_since()), int(time.time()))
         rows = self.look(anybody)["rows"]
-        live = sum(states.of_run(one).state == "pending" for one in rows)
+        live = sum(states.of_run(row).state == "pending" for row in rows)
         earliest = int(self._asked_at + math.ceil(self.poll_interval))
-        gate = Watched("place", (export_id, str(max(live, 1)), self.waiting_since()), earliest)
-        self.wait_for_room(gate, f"The project has as many backfills as it may ({live} of which are known)")
+        slot = Watched("backfill_slot", (export_id, str(max(live, 1)), self.waiting_since()), earliest)
+        self.wait_for_slot(slot, f"The project has as many backfills as it may ({live} of which are known)")
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the backfills of the same range that this run of the DAG may have started, newest first."""
@@ -179,7 +179,9 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         backfills: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
         if page.get("next"):
             backfills = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
-        return next((one for one in backfills if states.is_live(one) and _is_of(one, request)), None)
+        return next(
+            (backfill for backfill in backfills if states.is_live(backfill) and _is_of(backfill, request)), None
+        )
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Prove every run of the backfill, and return what they wrote."""
@@ -200,8 +202,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         if start is None or end is None:
             raise PostHogTransportError("PostHog tells the backfill without its 'start_at' and 'end_at'")
         runs = self._proved_runs(export, backfill, (start, end), job)
-        summaries = [summary(one) for one in runs]
-        rows, size = (sum(one[name] for one in summaries) for name in ("rows", "bytes"))
+        summaries = [summary(run) for run in runs]
+        rows, size = (sum(counts[name] for counts in summaries) for name in ("rows", "bytes"))
         self.concludes(
             "Backfill %s: %s, %s bytes in %s", backfill_id, counted(rows, "row"), f"{size:,}", counted(len(runs), "run")
         )
@@ -230,23 +232,23 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         """
         for wait in (*_RUNS_LATE, None):
             runs = self._runs_of(export, backfill, window)
-            if wait is None or not any(states.is_live(one) for one in runs.values()):
+            if wait is None or not any(states.is_live(run) for run in runs.values()):
                 break
             time.sleep(wait)
         if not runs and not backfill.get("total_records_count"):
             self.log.info("Backfill %s had no data to write", backfill.get("id"))
             return []
         first = moment(backfill.get("adjusted_start_at")) or window[0]  # PostHog leaves out what is before all data
-        wanted = [one for one in Schedule.of(export).split(*window) if one[1] > first]
-        bad = [_fault(runs.get(one), one) for one in wanted]
-        faults = [one for one in bad if one is not None]
+        wanted = [interval for interval in Schedule.of(export).split(*window) if interval[1] > first]
+        bad = [_fault(runs.get(interval), interval) for interval in wanted]
+        faults = [fault for fault in bad if fault is not None]
         if faults:
             more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
             text = (
                 f"{len(faults)} of {len(wanted)} intervals were not written as a whole: {'; '.join(faults[:3])}{more}"
             )
             raise PostHogJobFailed(f"PostHog: backfill {backfill.get('id')}: {text}", job_id=job.id)
-        return [runs[one] for one in wanted]
+        return [runs[interval] for interval in wanted]
 
     def _runs_of(
         self, export: Mapping[str, Any], backfill: Mapping[str, Any], window: Interval

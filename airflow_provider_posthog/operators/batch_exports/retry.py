@@ -91,11 +91,11 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
                 "Write the edges of an interval that PostHog has run.",
             )
         text = run_text(export_id, *window, since=_ANY)
-        if any(states.of_run(row(one)).state == "succeeded" or states.is_live(one) for one in runs):
+        if any(states.of_run(row(run)).state == "succeeded" or states.is_live(run) for run in runs):
             self.log.info("The interval %s has a run that is good or goes on: none is started", describe(window))
             return text, {}
-        run_id = request["run"] or max(runs, key=lambda one: str(one.get("created_at")))["id"]
-        last = max((row(one)["created"] or 0.0 for one in runs), default=0.0)
+        run_id = request["run"] or max(runs, key=lambda run: str(run.get("created_at")))["id"]
+        last = max((row(run)["created"] or 0.0 for run in runs), default=0.0)
         while True:
             _, at = self.server_time(batch_exports.retrieve(export_id))
             if at > last:
@@ -107,7 +107,7 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the runs of the interval that this run of the DAG may have started, newest first."""
         marker = self.marker_of(request)
-        for run in sorted(self._runs(request), key=lambda one: str(one.get("created_at")), reverse=True):
+        for run in sorted(self._runs(request), key=lambda run: str(run.get("created_at")), reverse=True):
             created = row(run)["created"] or 0.0
             if states.is_live(run) or self.is_ours(created):
                 text = run_text(request["export"], *window_of(request), since=created)
@@ -116,15 +116,15 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
     def _runs(self, request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         window = window_of(request)
         runs = runs_between(self.hook.client, request["export"], *window)
-        return [one for one in runs if batch_exports.interval_of(one) == window]
+        return [run for run in runs if batch_exports.interval_of(run) == window]
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return the run."""
         watched, settings = Watched.parse(job.id), self.hook.settings()
         window = (utc(watched.interval[0]), utc(watched.interval[1]))
         runs = self._runs({"export": watched.names[0], "start": window[0].isoformat(), "end": window[1].isoformat()})
-        new = [one for one in runs if (row(one)["created"] or 0.0) >= watched.since]
-        good = [one for one in new if states.of_run(row(one)).state == "succeeded"]
+        new = [run for run in runs if (row(run)["created"] or 0.0) >= watched.since]
+        good = [run for run in new if states.of_run(row(run)).state == "succeeded"]
         where = {"batch_export_id": watched.names[0], "project_id": settings.project_id, "host": settings.base_url}
         if not self.wait_for_completion and not good:
             return {**where, "start": window[0].isoformat(), "end": window[1].isoformat(), "retried": True}
@@ -133,7 +133,7 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
             raise PostHogJobFailed(
                 f"PostHog: the run of {describe(window)} is not good: {failed:,} records failed", job_id=job.id
             )
-        newest = max(good, key=lambda one: str(one.get("created_at")))
+        newest = max(good, key=lambda run: str(run.get("created_at")))
         return {**summary(newest), "retried": watched.since > _ANY, **where}
 
     def _cancel(self, job: Job) -> bool:
@@ -144,8 +144,8 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         window = [utc(edge).isoformat() for edge in watched.interval]
         try:
             live = self._runs({"export": watched.names[0], "start": window[0], "end": window[1]})
-            for one in filter(states.is_live, live):
-                self.hook.client.send(batch_exports.cancel_run(watched.names[0], str(one["id"])))
+            for run in filter(states.is_live, live):
+                self.hook.client.send(batch_exports.cancel_run(watched.names[0], str(run["id"])))
         except PostHogError as error:
             self.log.warning("Could not cancel the run: %s", error)
             return False

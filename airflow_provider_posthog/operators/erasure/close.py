@@ -35,10 +35,10 @@ class _Look:
     persons: list[PersonFacts] = field(default_factory=list)
     at: datetime | None = None
 
-    def add(self, one: Judgement) -> None:
-        person: PersonFacts = {"uuid": one.uuid, "state": one.state, "survivors": one.survivors}
-        if one.reason:
-            person["note"] = one.reason
+    def add(self, judgement: Judgement) -> None:
+        person: PersonFacts = {"uuid": judgement.uuid, "state": judgement.state, "survivors": judgement.survivors}
+        if judgement.reason:
+            person["note"] = judgement.reason
         self.persons.append(person)
 
     def states(self) -> dict[str, int]:
@@ -108,11 +108,11 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
             return self._recorded(work, certificate)
         looks, interval = [_Look()], seconds_of("poll_interval", self.poll_interval, 0)
         try:
-            looks[0].at = verify(self.client, work.persons(), self._asked(work), each=looks[0].add).now
+            looks[0].at = verify(self.client, work.persons(), self._asked(work), on_judgement=looks[0].add).now
             if looks[0].states().get("VERIFIED"):  # one look may have met a replica that knows of nobody
                 time.sleep(interval)
                 looks.append(_Look())
-                looks[1].at = verify(self.client, work.persons(), self._asked(work), each=looks[1].add).now
+                looks[1].at = verify(self.client, work.persons(), self._asked(work), on_judgement=looks[1].add).now
         except PostHogSettingsError:
             raise
         except PostHogError as error:
@@ -127,7 +127,7 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
 
         names = set(states)
         if work.exists():
-            names |= {certificate.name_of(one.uuid) if certificate else one.uuid for one in work.persons()}
+            names |= {certificate.name_of(person.uuid) if certificate else person.uuid for person in work.persons()}
         return _Look([{"person": name, "state": states.get(name) or "REQUESTED"} for name in sorted(names)])
 
     def _asked(self, work: WorkFile) -> Request:

@@ -66,7 +66,7 @@ class PostHogErasureGateOperator(GuidedTask, BaseOperator):
             f"Not approved: the run's parameter {self.param!r} is not true. Nothing was deleted. It is about "
             f"{resolved.get('persons')} persons with {resolved.get('events')} events and "
             f"{resolved.get('recordings')} recordings. "
-            f"{''.join(f'Left on purpose: {one}. ' for one in self.left)}"
+            f"{''.join(f'Left on purpose: {item}. ' for item in self.left)}"
             f'To erase them, trigger the DAG with {{"{self.param}": true}}.',
             job_id=resolved.get("request_id"),
         )
@@ -109,8 +109,8 @@ class PostHogFinishErasureOperator(ErasureEndOperator):
         certificate = handover.certificate(self.hook, context)
         states, at = self._proved(handover.request_id)
         left = left_on_purpose(self.request)
-        for one in left:
-            self.log.warning("Left on purpose: %s", one)
+        for item in left:
+            self.log.warning("Left on purpose: %s", item)
         if certificate is not None:
             certificate.close("VERIFIED" if states else "DRY_RUN", states, at)
         self.remove(handover, work)

@@ -68,6 +68,7 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
             deadline = deadline.extended_to(until)
         certificate.extended(deadline, reason)
         self.log.warning("Erasure %s: %s", request_id, deadline.text())
+        self.concludes("Erasure %s is due on %s", request_id, f"{deadline.due:%Y-%m-%d}")
         return {
             "request_id": request_id,
             "due_at": deadline.due.isoformat(),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure_elsewhere import EraseElsewhereOperator
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.storage_path import storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,7 +82,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
             "persons": self.persons,
             "left_out": self.left_out,
             **counts,
-            "deleted_by": {one.name: done.by[one.name] for one in self.columns},
+            "deleted_by": {column.name: done.by[column.name] for column in self.columns},
             "left": 0,
         }
 
@@ -102,7 +102,9 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         root = str(target.path).rstrip("/")
         check_root(target.fs, root)
         work = self.whose()
-        wanted = [Wanted.of(one.name, self.values(work, one), any_case=one.any_case) for one in self.columns]
+        wanted = [
+            Wanted.of(column.name, self.values(work, column), any_case=column.any_case) for column in self.columns
+        ]
         return FolderErasure(target.fs, root, wanted, work.header().request_id, self.name)
 
 

@@ -10,11 +10,12 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.erasure import PeopleOperator, PostHogErasureOperator
 from airflow_provider_posthog.tasks.lengths import length_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.storage_path import storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,7 +69,6 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Seal it."""
-        from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.erasure.sealed import END, Sealed
 
         if not isinstance(self.request, Mapping) or not self.request.get("accepted_at"):
@@ -79,7 +79,7 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         folder = storage_path(
             "sealed_path", self.sealed_path, self.object_storage_conn_id, example=_EXAMPLE, folder=True
         )
-        handover = self.handed_over(self.request, "request")
+        handover = self.handover_of(self.request, "request")
         work, request_id = self.work_of(handover, "request"), handover.request_id
         left_out = self.survivors(work, self.request, self.proof)
         settings = self.hook.settings()
@@ -148,14 +148,14 @@ class PostHogLookAgainOperator(PeopleOperator):
         keep_for, interval = length_of("keep_for", self.keep_for), length_of("poll_interval", self.poll_interval)
         now = datetime.now(timezone.utc)
         every = [*self._all()]
-        due = [one for one in every if one.head()[1] <= now]
-        for one in due:
-            self._refuse_another(one)
-        checked = {one.path: self._checked(one) for one in due}
-        clean = [one for one in due if _is_clean(checked[one.path])]
+        due = [sealed for sealed in every if sealed.head()[1] <= now]
+        for erasure in due:
+            self._refuse_another(erasure)
+        checked = {sealed.path: self._checked(sealed) for sealed in due}
+        clean = [sealed for sealed in due if _is_clean(checked[sealed.path])]
         if clean:
             time.sleep(interval.total_seconds())
-            checked.update({one.path: self._checked(one) for one in clean})
+            checked.update({sealed.path: self._checked(sealed) for sealed in clean})
         expired, left, states = 0, list[str](), Counter[str]()
         for sealed in due:
             states.update(checked[sealed.path])
@@ -170,6 +170,7 @@ class PostHogLookAgainOperator(PeopleOperator):
                 states=dict(states),
             )
         waiting = len(every) - len(due)
+        self.concludes("Looked again at %s; not due: %d", counted(len(due), "erasure"), waiting)
         return {"looked_at": len(due), "waiting": waiting, "states": dict(states), "expired": expired}
 
     def _refuse_another(self, sealed: Sealed) -> None:

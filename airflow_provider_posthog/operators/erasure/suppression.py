@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.tasks.erasure_elsewhere import Column, EraseElsewhereOperator
 from airflow_provider_posthog.tasks.storage_path import storage_path
 
@@ -52,7 +53,6 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Write them."""
-        from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
         from airflow_provider_posthog.audit.suppression import SuppressionList
 
         conn_id = self.object_storage_conn_id

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.tasks.certificate_facts import places
-from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy, check_verify_by
+from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.lists import check_choice
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -87,6 +88,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         self.preview = preview
         self.max_persons = max_persons
         self.chunk_size = chunk_size
+        check_choice("verify_by", verify_by, get_args(VerifyBy))
         self.verify_by = verify_by
         self.approval = approval
 
@@ -145,12 +147,11 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
 
         if not 1 <= self.chunk_size <= MAX_BULK_DELETE:
             raise PostHogSettingsError("chunk_size", "is not from 1 to 1,000.", "Leave it out, or write such a number.")
-        check_verify_by(self.verify_by)
         return DeleteOptions(self.delete_events, self.delete_recordings, self.keep_person)
 
     def _known(self, persons: Mapping[str, Any]) -> tuple[Handover, WorkFile]:
         """Return the request that an earlier task has begun."""
-        handover = self.handed_over(persons, "persons")
+        handover = self.handover_of(persons, "persons")
         return handover, self.work_of(handover, "persons")
 
     def _search(self, persons: Sequence[str], server: Server, context: Context) -> tuple[Handover, WorkFile]:
@@ -162,7 +163,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         if not uuids:
             raise PostHogSettingsError("persons", "is empty.", "Write what PostHogResolvePersonsOperator returned.")
         # A later try of this task may go on with the file; another run is another request for the same persons.
-        asked = digest_of([Identity.of(context).owner, *sorted({one.value for one in uuids})])
+        asked = digest_of([Identity.of(context).owner, *sorted({identifier.value for identifier in uuids})])
         work = self.own.file()
         if work.exists() and work.header().asked == asked:
             self.check_project(vars(work.header()), "work_path")

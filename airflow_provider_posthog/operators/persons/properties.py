@@ -11,7 +11,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.erasure_handover import Handover
 from airflow_provider_posthog.tasks.lengths import seconds_of
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,7 +68,7 @@ class _PersonsOperator(PeopleOperator):
                 if person.profile
             )
             return
-        yield from (one.value for one in from_arguments(uuids=self.persons))
+        yield from (identifier.value for identifier in from_arguments(uuids=self.persons))
 
     def _change(self, what: str, change: Change) -> dict[str, Any]:
         from airflow_provider_posthog.erasure.generation import detect

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.certificate_notices import warn_of_deadline
-from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy, check_verify_by
+from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy
+from airflow_provider_posthog.tasks.lists import check_choice
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -101,6 +102,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         self.identifiers_path = identifiers_path
         self.max_persons = max_persons
         self.must_find_all = must_find_all
+        check_choice("verify_by", verify_by, get_args(VerifyBy))
         self.verify_by = verify_by
         self.received_at = received_at
         self.due_in = due_in
@@ -125,7 +127,6 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
 
         self.own.file()  # refuses a path that leads nowhere
         self.deadline(datetime.now(timezone.utc).isoformat())  # checks the arguments, before anything is sent
-        check_verify_by(self.verify_by)
         given = self._given(context)
         server = detect(self.client)
         resolved = self.search(

@@ -10,8 +10,8 @@ from airflow_provider_posthog.compat import BaseOperator, ObjectStoragePath
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 from airflow_provider_posthog.tasks.lengths import length_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.storage_path import storage_path
-from airflow_provider_posthog.tasks.telling import counted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -73,8 +73,8 @@ class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
                 len(swept.needed),
                 ", ".join(swept.needed[:20]),
             )
-        told = (
+        words = (
             counted(swept.counts[name], what) for name, what in (("work_files", "work file"), ("parts", "part file"))
         )
-        self.concludes("Removed %s and %s", *told)
+        self.concludes("Removed %s and %s", *words)
         return dict(swept.counts)

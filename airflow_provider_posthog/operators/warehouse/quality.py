@@ -19,6 +19,7 @@ from airflow_provider_posthog.exceptions import (
     clean,
 )
 from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.log_lines import shown
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -85,10 +86,10 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
 
     def _find(self, kind: str, text: str) -> Mapping[str, Any]:
         call: Call[Any] = warehouse.tables() if kind == "table" else warehouse.views()
-        found = list(self.hook.client.pages(call))
-        named = [one for one in found if text in (one.get("id"), one.get("name"))]
+        subjects = list(self.hook.client.pages(call))
+        named = [subject for subject in subjects if text in (subject.get("id"), subject.get("name"))]
         if len(named) != 1:
-            near = nearest(text, [str(one.get("name")) for one in found])
+            near = nearest(text, [str(subject.get("name")) for subject in subjects])
             raise PostHogSettingsError(kind, f"there is no {clean(text)[:60]!r}.{near}", "Write its name or UUID.")
         return named[0]
 
@@ -98,10 +99,10 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
             return text or None
         call: Call[Any] = data_quality.table_checks(subject) if kind == "table" else data_quality.view_checks(subject)
         with _checks_are_there():
-            found = list(self.hook.client.pages(call))
-        named = [one for one in found if one.get("name") == text]
+            checks = list(self.hook.client.pages(call))
+        named = [check for check in checks if check.get("name") == text]
         if len(named) != 1:
-            near = nearest(text, [str(one["name"]) for one in found if one.get("name")])
+            near = nearest(text, [str(check["name"]) for check in checks if check.get("name")])
             raise PostHogSettingsError("check", f"there is no {clean(text)[:60]!r}.{near}", "Write its name or UUID.")
         return str(named[0]["id"])
 
@@ -110,14 +111,14 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
         kind, subject, check = request["kind"], request["subject"], request["check"]
         call: Call[Any]
         if check:
-            one = data_quality.run_table_check if kind == "table" else data_quality.run_view_check
-            call = one(subject, check)
+            endpoint = data_quality.run_table_check if kind == "table" else data_quality.run_view_check
+            call = endpoint(subject, check)
         else:
             every = data_quality.run_table_checks if kind == "table" else data_quality.run_view_checks
             call = every(subject)
         with _checks_are_there():
-            found, at = self.server_time(call)
-        return str(Watched("suite", (kind, subject, str(found["id"])), int(at))), {}
+            suite, at = self.server_time(call)
+        return str(Watched("suite", (kind, subject, str(suite["id"])), int(at))), {}
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield nothing: what PostHog shows of a run does not tell whose it is, and another one costs little."""
@@ -148,9 +149,10 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
             return result
         runs = self._results(kind, subject, run_id)
         self._judge(runs, run_id)
-        counts = {one: sum(run.get("status") == one for run in runs) for one in _RANKS[::-1]}
-        self.log.info("Checks of %s: %s", result["subject"], ", ".join(f"{n} {what}" for what, n in counts.items()))
-        return {**result, **counts, "checks": [_told(run) for run in sorted(runs, key=_rank)][:_MOST_CHECKS]}
+        counts = {status: sum(run.get("status") == status for run in runs) for status in _RANKS[::-1]}
+        numbers = ", ".join(f"{n} {what}" for what, n in counts.items())
+        self.concludes("Checks of %s: %s", shown(self.table or self.view) or result["subject"], numbers)
+        return {**result, **counts, "checks": [_summary(run) for run in sorted(runs, key=_rank)][:_MOST_CHECKS]}
 
     def _results(self, kind: str, subject: str, run_id: str) -> list[Mapping[str, Any]]:
         """Read the result of each check.
@@ -175,48 +177,48 @@ class PostHogRunDataQualityOperator(WatchedJobOperator):
 
     def _judge(self, runs: Sequence[Mapping[str, Any]], run_id: str) -> None:
         """Fail for what is no good check, and warn of what only warns."""
-        bad = [one for one in runs if one.get("status") == "failed" and one.get("check_severity") != "warn"]
-        unknown = [one for one in runs if one.get("status") not in ("passed", "failed")]
-        for one in runs:
-            if one.get("status") == "failed" and one.get("check_severity") == "warn":
-                self.log.warning("A check that only warns has failed: %s", _named(one))
+        bad = [run for run in runs if run.get("status") == "failed" and run.get("check_severity") != "warn"]
+        unknown = [run for run in runs if run.get("status") not in ("passed", "failed")]
+        for run in runs:
+            if run.get("status") == "failed" and run.get("check_severity") == "warn":
+                self.log.warning("A check that only warns has failed: %s", _named(run))
         ran = len(runs) - len(unknown)
         if bad or unknown or not ran:
             what = [f"{len(bad)} of {len(runs)} checks found bad rows"] if bad else []
             what += [f"{len(unknown)} could not be run"] if unknown else []
             what = what or ["no check was run"]
-            first = "; ".join(_named(one) for one in [*bad, *unknown][:_NAMED])
+            first = "; ".join(_named(run) for run in [*bad, *unknown][:_NAMED])
             raise PostHogJobFailed(f"{', '.join(what)}. {first}".rstrip(), job_id=run_id)
 
 
 _RANKS = ("failed", "errored", "skipped", "passed")
 
 
-def _rank(found: Mapping[str, Any]) -> int:
-    status = found.get("status")
+def _rank(check_run: Mapping[str, Any]) -> int:
+    status = check_run.get("status")
     return _RANKS.index(status) if status in _RANKS else 0
 
 
-def _told(found: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(check_run: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "id": found.get("quality_check"),
-        "name": found.get("check_name"),
-        "type": found.get("check_type"),
-        "column": found.get("column_name") or None,
-        "severity": found.get("check_severity"),
-        "status": found.get("status"),
-        "bad_rows": found.get("failed_row_count"),
-        "observed": found.get("observed_value"),
+        "id": check_run.get("quality_check"),
+        "name": check_run.get("check_name"),
+        "type": check_run.get("check_type"),
+        "column": check_run.get("column_name") or None,
+        "severity": check_run.get("check_severity"),
+        "status": check_run.get("status"),
+        "bad_rows": check_run.get("failed_row_count"),
+        "observed": check_run.get("observed_value"),
     }
 
 
-def _named(found: Mapping[str, Any]) -> str:
+def _named(check_run: Mapping[str, Any]) -> str:
     """Name a check for a log; no value of a row is in what PostHog tells of it, but an error may quote the query."""
-    column = f" of {found['column_name']}" if found.get("column_name") else ""
-    name = f"{found.get('check_name') or found.get('check_type')}{column}"
-    rows = found.get("failed_row_count")
+    column = f" of {check_run['column_name']}" if check_run.get("column_name") else ""
+    name = f"{check_run.get('check_name') or check_run.get('check_type')}{column}"
+    rows = check_run.get("failed_row_count")
     count = f": {rows:,} rows" if isinstance(rows, int) and rows else ""
-    error = f": {clean(found['error'])[:200]}" if found.get("error") else ""
+    error = f": {clean(check_run['error'])[:200]}" if check_run.get("error") else ""
     return f"{clean(name)[:80]}{count}{error}"
 
 

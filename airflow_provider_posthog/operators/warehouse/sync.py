@@ -12,7 +12,7 @@ from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, row, since
 from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Job
-from airflow_provider_posthog.tasks.telling import counted
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
 
 if TYPE_CHECKING:
@@ -71,17 +71,17 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
                 "Write confirm=True, or leave out resync.",
             )
         source = self._find_source()
-        schemas = [one for one in source.get("schemas") or () if isinstance(one, Mapping) and one.get("id")]
+        schemas = [schema for schema in source.get("schemas") or () if isinstance(schema, Mapping) and schema.get("id")]
         if self.schema:
-            wanted = [one for one in schemas if self.schema in (one["id"], one.get("name"))]
+            wanted = [schema for schema in schemas if self.schema in (schema["id"], schema.get("name"))]
             if len(wanted) != 1:
-                near = nearest(str(self.schema), [str(one.get("name")) for one in schemas])
+                near = nearest(str(self.schema), [str(schema.get("name")) for schema in schemas])
                 raise PostHogSettingsError("schema", f"the source has no {self.schema!r:.60}.{near}", "Write its name.")
         else:
-            wanted = [one for one in schemas if one.get("should_sync")]
+            wanted = [schema for schema in schemas if schema.get("should_sync")]
         if not wanted:
             raise PostHogSettingsError("source", "has no table that is switched on.", "Switch one on in PostHog.")
-        names = sorted(str(one["id"]) for one in wanted)
+        names = sorted(str(schema["id"]) for schema in wanted)
         return {"source": str(source["id"]), "schemas": names, "one": bool(self.schema), "resync": self.resync}
 
     def _find_source(self) -> Mapping[str, Any]:
@@ -93,9 +93,9 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
             except PostHogNotFoundError as error:
                 raise PostHogSettingsError("source", f"PostHog knows no {text}.", "Write its UUID.") from error
         sources = list(client.pages(warehouse.sources()))
-        named = [one for one in sources if text and text in (one.get("prefix"), one.get("source_type"))]
+        named = [source for source in sources if text and text in (source.get("prefix"), source.get("source_type"))]
         if len(named) != 1:
-            kinds = ", ".join(sorted({clean(one.get("source_type"))[:40] for one in sources})) or "none"
+            kinds = ", ".join(sorted({clean(source.get("source_type"))[:40] for source in sources})) or "none"
             raise PostHogSettingsError(
                 "source", f"{len(named)} sources are {clean(text)[:60]!r}; there are: {kinds}.", "Write its UUID."
             )
@@ -107,11 +107,11 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
         source_id, schemas = request["source"], ",".join(request["schemas"])
         while True:
             jobs, at = self.server_time(warehouse.source_jobs(source_id))
-            mine = [one for one in map(row, jobs) if one["of"] in request["schemas"]]
-            if not request["resync"] and any(one["status"] == "Running" for one in mine):
-                gate = Watched("idle", (source_id, schemas, self.waiting_since()), int(at))
-                self.wait_for_room(gate, "A sync that was begun before goes on, and may miss what is new")
-            elif any((one["created"] or 0.0) >= at for one in mine):
+            mine = [job for job in map(row, jobs) if job["of"] in request["schemas"]]
+            if not request["resync"] and any(job["status"] == "Running" for job in mine):
+                slot = Watched("sync_slot", (source_id, schemas, self.waiting_since()), int(at))
+                self.wait_for_slot(slot, "A sync that was begun before goes on, and may miss what is new")
+            elif any((job["created"] or 0.0) >= at for job in mine):
                 time.sleep(0.5)  # the new ones are told from those before by whole seconds
             else:
                 break
@@ -138,24 +138,24 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
             return
         watched = Watched.parse(self._asked)
         syncs = self.look(watched)
-        if len({one["of"] for one in since(watched, syncs["rows"])}) == len(watched.schemas):
+        if len({job["of"] for job in since(watched, syncs["rows"])}) == len(watched.schemas):
             yield Job(self._asked, self._marker, float(watched.since)), self.job_kind.judge(syncs)
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Return what was loaded."""
         watched, settings = Watched.parse(job.id), self.hook.settings()
         source = self.hook.client.send(warehouse.source(watched.names[0]))
-        names = {str(one.get("id")): one.get("name") for one in source.get("schemas") or ()}
+        names = {str(schema.get("id")): schema.get("name") for schema in source.get("schemas") or ()}
         result = {"source_id": watched.names[0], "project_id": settings.project_id, "host": settings.base_url}
         if not self.wait_for_completion:
             return result
-        first = {one["of"]: one for one in reversed(since(watched, self.look(watched)["rows"]))}
+        first = {job["of"]: job for job in reversed(since(watched, self.look(watched)["rows"]))}
         syncs = [
-            {"id": one["id"], "schema": names.get(schema), "status": one["status"], "rows": one["rows"] or 0}
-            | {"error": one["error"]}
-            for schema, one in sorted(first.items())
+            {"id": job["id"], "schema": names.get(schema), "status": job["status"], "rows": job["rows"] or 0}
+            | {"error": job["error"]}
+            for schema, job in sorted(first.items())
         ]
-        rows = sum(one["rows"] for one in syncs)
+        rows = sum(job["rows"] for job in syncs)
         self.concludes("Synced %s: %s", counted(len(syncs), "table"), counted(rows, "row"))
         return {**result, "rows": rows, "syncs": syncs}
 

@@ -44,7 +44,13 @@ class PostHogLinkTableOperator(PostHogOperator):
     """
 
     operator_extra_links = (PostHogLink(),)
-    template_fields: Sequence[str] = (*PostHogOperator.template_fields, "name", "url_pattern", "bucket_conn_id")
+    template_fields: Sequence[str] = (
+        *PostHogOperator.template_fields,
+        "name",
+        "url_pattern",
+        "bucket_conn_id",
+        "format",
+    )
 
     def __init__(
         self,
@@ -71,14 +77,16 @@ class PostHogLinkTableOperator(PostHogOperator):
             )
         client, settings = self.hook.client, self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/data-management/sources")
-        known = [one for one in client.pages(warehouse.tables()) if one.get("name") == self.name]
+        known = [table for table in client.pages(warehouse.tables()) if table.get("name") == self.name]
         if known and known[0].get("url_pattern") != self.url_pattern:
             raise PostHogSettingsError(
                 "name", f"the table {clean(self.name)[:60]!r} has other files.", "Take another name, or delete it."
             )
         if known:
             client.send(warehouse.refresh_table(str(known[0]["id"])))
-            table: Mapping[str, Any] = next(one for one in client.pages(warehouse.tables()) if one["name"] == self.name)
+            table: Mapping[str, Any] = next(
+                table for table in client.pages(warehouse.tables()) if table["name"] == self.name
+            )
         else:
             table = client.send(self._create())
         self.concludes("%s table %s", "Refreshed" if known else "Linked", self.name)
@@ -109,5 +117,5 @@ def _names(columns: object) -> list[str]:
     if isinstance(columns, Mapping):
         return [str(name) for name in columns]
     if isinstance(columns, list):
-        return [str(one.get("name")) for one in columns if isinstance(one, Mapping)]
+        return [str(column.get("name")) for column in columns if isinstance(column, Mapping)]
     return []

@@ -69,9 +69,9 @@ class PostHogRunViewOperator(WatchedJobOperator):
         if not text:
             raise PostHogSettingsError("view", "is empty.", "Write the view's UUID or its name.")
         views = list(client.pages(warehouse.views()))
-        named = [one for one in views if one.get("name") == text]
+        named = [view for view in views if view.get("name") == text]
         if len(named) != 1:
-            near = nearest(text, [str(one.get("name")) for one in views])
+            near = nearest(text, [str(view.get("name")) for view in views])
             raise PostHogSettingsError("view", f"there is no {clean(text)[:60]!r}.{near}", "Write its name or UUID.")
         return named[0]
 
@@ -80,11 +80,11 @@ class PostHogRunViewOperator(WatchedJobOperator):
         self._marker, view_id = marker, request["view"]
         while True:
             history, at = self.server_time(warehouse.view_runs(view_id))
-            runs = [row(one) for one in history.get("run_history") or ()]
-            if any(one["status"] == "Running" for one in runs):
-                gate = Watched("view_idle", (view_id, self.waiting_since()), int(at))
-                self.wait_for_room(gate, "A run that was begun before goes on, and may miss what is new")
-            elif any((one["created"] or 0.0) >= at for one in runs):
+            runs = [row(entry) for entry in history.get("run_history") or ()]
+            if any(run["status"] == "Running" for run in runs):
+                slot = Watched("view_slot", (view_id, self.waiting_since()), int(at))
+                self.wait_for_slot(slot, "A run that was begun before goes on, and may miss what is new")
+            elif any((run["created"] or 0.0) >= at for run in runs):
                 time.sleep(0.5)  # the new one is told from those before by whole seconds
             else:
                 break

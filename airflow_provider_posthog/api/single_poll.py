@@ -73,7 +73,7 @@ def _run(watched: Watched) -> tuple[Call[Any], Rows]:
     return batch_exports.runs(watched.names[0], start=start, end=end, ordering="-data_interval_start"), of_interval
 
 
-def _place(watched: Watched) -> tuple[Call[Any], Rows]:
+def _backfill_slot(watched: Watched) -> tuple[Call[Any], Rows]:
     return batch_exports.backfills(watched.names[0]), _results  # of one export: there is no list of all
 
 
@@ -146,11 +146,11 @@ def _all_syncs(watched: Watched) -> tuple[Call[Any], Rows]:
 _CALLS: dict[str, Callable[[Watched], tuple[Call[Any], Rows]]] = {
     "backfill": _backfill,
     "run": _run,
-    "place": _place,
+    "backfill_slot": _backfill_slot,
     "sync": _syncs,
-    "idle": _syncs,
+    "sync_slot": _syncs,
     "view": _views,
-    "view_idle": _views,
+    "view_slot": _views,
     "cohort": _cohort,
     "fill": _fill,
     "suite": _suite,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.triggers.watching import Waiting, WatchEvent
 
 
-class PostHogLookSensor(PostHogWaitingSensor):
+class PostHogPokeSensor(PostHogWaitingSensor):
     """Looks in a worker, and waits for the next look in the triggerer, which learns nothing of what is looked at.
 
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`.
@@ -96,7 +96,7 @@ class PostHogLookSensor(PostHogWaitingSensor):
 
         payload = read_timer(event)
         if payload is None or not {"deadline", "limit", "bad_looks"} <= payload.keys():
-            raise untrusted(event if isinstance(event, Mapping) else {}, "the next look", self.job_id)
+            raise untrusted(event if isinstance(event, Mapping) else {}, "the next poll", self.job_id)
         return WatchEvent(Ended("succeeded"), str(payload["limit"]), int(payload.get("try_number") or 0), payload)
 
     def result(self, event: WatchEvent, context: Context) -> Any:  # noqa: ANN401 - JSON

@@ -18,7 +18,7 @@ from airflow_provider_posthog.exceptions import PostHogError
 
 
 @dataclass(frozen=True)
-class LookResult:
+class CheckResult:
     """What a look brought.
 
     :param verdict: the verdict, or the error of the look.
@@ -35,9 +35,9 @@ class Question:
     def __init__(self) -> None:
         self.members = 0
         self._looking = 0
-        self._next: asyncio.Future[LookResult | None] | None = None
+        self._next: asyncio.Future[CheckResult | None] | None = None
 
-    async def ask(self, seconds: float, left: float, look: Callable[[], Awaitable[LookResult]]) -> LookResult:
+    async def ask(self, seconds: float, left: float, look: Callable[[], Awaitable[CheckResult]]) -> CheckResult:
         """Wait for what the next look brings; make it, if nobody else does in time.
 
         :param seconds: when to look at the latest.
@@ -56,7 +56,7 @@ class Question:
             if answer is not None and (clock() >= due or not isinstance(answer.verdict, PostHogError)):
                 return answer
 
-    async def _wait(self, seconds: float) -> LookResult | None:
+    async def _wait(self, seconds: float) -> CheckResult | None:
         """Wait for somebody's look; ``None`` if it did not come, or was not finished."""
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
@@ -64,7 +64,7 @@ class Question:
         await asyncio.wait({answer}, timeout=seconds)
         return answer.result() if answer.done() else None
 
-    async def _look(self, look: Callable[[], Awaitable[LookResult]]) -> LookResult:
+    async def _look(self, look: Callable[[], Awaitable[CheckResult]]) -> CheckResult:
         self._looking += 1
         answer = None
         try:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
-from airflow_provider_posthog.api import queries, single_look
+from airflow_provider_posthog.api import queries, single_poll
 from airflow_provider_posthog.api.answers import typed_rows
 from airflow_provider_posthog.api.call import STATUS_BYTES, Answer, Call
 from airflow_provider_posthog.api.retry import RetryPolicy
@@ -32,11 +32,11 @@ _FORGET_AFTER = 6 * 3600.0
 TABLES = {
     "run": "system.batch_export_runs",
     "backfill": "system.batch_export_backfills",
-    "place": "system.batch_export_backfills",
+    "backfill_slot": "system.batch_export_backfills",
     "sync": "system.source_sync_jobs",
-    "idle": "system.source_sync_jobs",
+    "sync_slot": "system.source_sync_jobs",
     "view": "system.data_modeling_jobs",
-    "view_idle": "system.data_modeling_jobs",
+    "view_slot": "system.data_modeling_jobs",
     "cohort": "system.cohort_calculation_history",
     "runs": "system.batch_export_runs",
     "syncs": "system.source_sync_jobs",
@@ -47,7 +47,6 @@ _INTERVAL = (
     "toString(toUnixTimestamp(data_interval_end)))"
 )
 _NONE = "toInt(NULL)"
-_VIEW = "data_modeling_view_id"
 #: For each table: what its rows are jobs of, then the other columns.
 _COLUMNS: dict[str, tuple[str, str, str, str, str, str]] = {
     "system.batch_export_runs": (
@@ -171,7 +170,7 @@ def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
     answers = yield from look((text,), policy, server)
     if text in answers:
         return answers[text]
-    alone: dict[str, Any] = yield Send(single_look.status(text), policy)
+    alone: dict[str, Any] = yield Send(single_poll.status(text), policy)
     return alone
 
 
@@ -269,7 +268,7 @@ def _time(seconds: float) -> str:
 
 def _of_backfills(jobs: Sequence[Watched], values: dict[str, Any]) -> str:
     values["backfills"] = _named((job for job in jobs if job.what == "backfill"), 1) or [""]
-    live = " OR status IN ['Starting', 'Running']" if any(job.what == "place" for job in jobs) else ""
+    live = " OR status IN ['Starting', 'Running']" if any(job.what == "backfill_slot" for job in jobs) else ""
     return f"id IN {{backfills}}{live}"
 
 
@@ -314,7 +313,7 @@ def _owners(watched: Watched) -> tuple[str, ...]:
         return (watched.names[1],)
     if watched.what == "run":
         return (_interval(watched),)
-    return watched.schemas if watched.what in ("sync", "idle") else (watched.names[0],)
+    return watched.schemas if watched.what in ("sync", "sync_slot") else (watched.names[0],)
 
 
 def _sorted(jobs: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable[tuple[Watched, list[dict[str, Any]]]]:
@@ -334,7 +333,7 @@ def _sorted(jobs: Sequence[Watched], rows: Sequence[Sequence[Any]]) -> Iterable[
             live.append(dict(sorted_rows))
     for job in jobs:
         table = TABLES[job.what]
-        if job.what == "place":
+        if job.what == "backfill_slot":
             yield job, live
         elif job.what in ("runs", "syncs", "views"):
             yield job, [row for row in whole.get((table, job.names[0]), []) if (row["finished"] or 0) >= job.since]

@@ -46,8 +46,8 @@ def counted(number: int | str, what: str) -> str:
     :param number: how many; a text for a number that is not known, such as ``?``.
     :param what: of what, in the singular.
     """
-    told = f"{number:,}" if isinstance(number, int) else str(number)
-    return f"{told} {what}" if number == 1 else f"{told} {what}s"
+    text = f"{number:,}" if isinstance(number, int) else str(number)
+    return f"{text} {what}" if number == 1 else f"{text} {what}s"
 
 
 def shown(value: object) -> str | None:
@@ -96,10 +96,14 @@ def end_of(result: object) -> str:
     """
     if not isinstance(result, Mapping):
         return "Done"
-    counts = [f"{shown(value)} {name}" for key, name in _COUNTS.items() if _is_count(value := result.get(key))]
+    counts = [
+        f"{shown(value)} {name.removesuffix('s') if value == 1 else name}"
+        for key, name in _COUNTS.items()
+        if _is_count(value := result.get(key))
+    ]
     place = shown(result.get("path")) or shown(result.get("table"))
-    told = ", ".join(counts) + (f" in {place}" if place else "")
-    return f"Done: {told}" if told.strip() else "Done"
+    text = ", ".join(counts) + (f" in {place}" if place else "")
+    return f"Done: {text}" if text.strip() else "Done"
 
 
 def _is_count(value: object) -> bool:
