@@ -160,6 +160,7 @@ class State(Core):
             state.warehouse.close()
         self.others.clear()
         self.project.others.clear()
+        self.project.name = self.project.first_name
         self.clock.reset()
         self.settings = Settings()
         self.faults.waiting.clear()

@@ -12,6 +12,7 @@ from airflow_provider_posthog.emulator.http.faults import Fault
 from airflow_provider_posthog.emulator.process import EmulatorError, EmulatorProcess
 from airflow_provider_posthog.emulator.settings import Settings
 from tests.emulator.client import CSV, Client, hogql
+from tests.support.every import failures
 
 
 def test_settings_are_merged(posthog: EmulatorProcess) -> None:
@@ -149,3 +150,70 @@ def test_clock_can_be_read(posthog: EmulatorProcess) -> None:
     posthog.advance(86400)
     after = posthog.control("GET", "clock")["now"]
     assert after[:10] > before[:10]
+
+
+UUID = "00000000-0000-4000-8000-000000000001"
+AT = "2026-11-20T10:00:00Z"
+EVENT = {"uuid": UUID, "event": "x", "distinct_id": "ada", "person_id": UUID, "timestamp": AT, "created_at": AT}
+
+
+REFUSED: list[tuple[str, dict[str, object], str]] = [
+    ("capture", {"events": [{"event": "x", "distinct_id": "a", "timestamp": "soon"}]}, "'events[0].timestamp' takes"),
+    ("capture", {"events": [{"event": "x", "distinct_id": "a", "uuid": "x"}]}, "'events[0].uuid' takes a UUID"),
+    ("capture", {"events": [{"event": None, "distinct_id": "a"}]}, "'events[0].event' takes a text, not None"),
+    ("capture", {"events": [{"event": "x", "distinct_id": ["a"]}]}, "'events[0].distinct_id' takes a text"),
+    ("capture", {"events": [{"event": "x", "distinct_id": "a", "$set": 3}]}, "'events[0].$set' takes a mapping"),
+    ("capture", {"events": [{"event": "x", "distinct_id": "a", "$unset": "b"}]}, "takes a list of texts"),
+    ("events", {"events": [{**EVENT, "properties": "{}"}]}, "'events[0].properties' takes a mapping, not '{}'"),
+    ("events", {"events": [{**EVENT, "properties": {}, "person_id": None}]}, "'events[0].person_id' takes a UUID"),
+    ("persons", {"persons": [{"distinct_ids": ["b"], "uuid": "x"}]}, "'persons[0].uuid' takes a UUID, not 'x'"),
+    ("persons", {"persons": [{"distinct_ids": ["b"], "properties": [1]}]}, "'persons[0].properties' takes a mapping"),
+    ("persons/failures", {"uuids": ["ada"]}, "'uuids' takes UUIDs of persons, not 'ada'"),
+    ("recordings", {"recordings": [{"session_id": "s", "distinct_id": "a", "timestamp": "soon"}]}, "an ISO time"),
+    ("records", {"kind": "surveys", "rows": [3]}, "'rows', a list of objects"),
+    ("rows", {"table": "heatmaps", "rows": [{"nope": 1}]}, "Table 'heatmaps' has no column 'nope'."),
+    ("rows", {"table": "logs", "rows": [{"body": "a"}, {"timestamp": "soon"}]}, "Table 'logs': "),
+    ("cohorts", {"name": "c", "persons": ["x"]}, "There is no person 'x'."),
+    ("cohorts", {"name": "c", "query": "SELECT 'a'"}, "'query' has to give uuids of persons in its first column"),
+    ("actions", {"name": "a", "steps": [{"event": 3}]}, "'steps[0].event' takes a text, not 3"),
+    ("actions", {"name": "a", "steps": [{"properties": 3}]}, "'steps[0].properties' takes a mapping"),
+    ("tables", {"name": "t", "columns": {"a": "Int64"}, "rows": [{"b": 1}]}, "Table 't' has no column 'b'."),
+    ("views", {"name": "v", "query": "SELECT a FROM nope"}, "View 'v': Unknown table"),
+    ("views", {"name": "v", "query": "SELECT a FROM v"}, "View 'v': Unknown table"),
+    ("projects", {"events": -1}, "'events' takes a whole number, 0 or more, not -1."),
+    ("projects", {"days": 0}, "'days' takes a whole number, 1 or more, not 0."),
+]
+
+
+def test_what_cannot_be_is_refused_by_its_name(posthog: EmulatorProcess) -> None:
+    def is_refused(number: int) -> None:
+        path, body, says = REFUSED[number]
+        with pytest.raises(EmulatorError) as caught:
+            posthog.control("POST", path, body)
+        assert "400" in str(caught.value)
+        assert says in str(caught.value)
+
+    assert failures(range(len(REFUSED)), is_refused) == {}
+
+
+def test_a_project_is_named_until_the_next_reset(api: Client, posthog: EmulatorProcess) -> None:
+    before = api.get("").json()["name"]
+    posthog.control("POST", "projects", {"id": 1, "name": "Shop"})
+    assert api.get("").json()["name"] == "Shop" != before
+    posthog.reset()
+    assert api.get("").json()["name"] == before
+    for body in ({"id": 2, "name": "Shop"}, {"id": 1}, {"id": 1, "name": 3}, {"id": 1, "name": "Shop", "days": 3}):
+        with pytest.raises(EmulatorError, match="400"):
+            posthog.control("POST", "projects", body)
+
+
+def test_refused_rows_are_not_there_and_the_others_stay(api: Client, posthog: EmulatorProcess) -> None:
+    posthog.add_rows("logs", [{"body": "kept", "timestamp": AT}])
+    with pytest.raises(EmulatorError):
+        posthog.add_rows("logs", [{"body": "lost", "timestamp": "soon"}])
+    assert api.query("SELECT body FROM logs").json()["results"] == [["kept"]]
+    for time in ("2026-11-20", "2026-11-20 10:00:00", "2026-11-20T10:00:00.123456+01:00", None):
+        posthog.capture([{"event": "timed", "distinct_id": 7, "timestamp": time}])
+    assert api.query("SELECT count() FROM events WHERE event = 'timed' AND distinct_id = '7'").json()["results"] == [
+        [4]
+    ]

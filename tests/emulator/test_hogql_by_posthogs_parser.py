@@ -65,7 +65,7 @@ _ATOM = st.sampled_from(["a", "b.c", "1", "'x'", "f(a)", "(a)", "(a, b)", "a[1]"
 _BINARY = st.sampled_from(
     [
         *("+", "-", "*", "/", "%", "||", "=", "!=", "<=", ">=", "and", "or", "in", "not in", "like", "not ilike"),
-        *("=~", "??", "is distinct from", "is not distinct from"),
+        *("=~", "??", "<=>", "is distinct from", "is not distinct from"),
     ]
 )
 

@@ -12,7 +12,8 @@ import pytest
 from airflow_provider_posthog.emulator.data.warehouse import HogQLError, Warehouse
 from airflow_provider_posthog.emulator.hogql.catalog import Cohort
 from airflow_provider_posthog.emulator.hogql.functions import functions
-from airflow_provider_posthog.emulator.hogql.placeholders import Dates
+from airflow_provider_posthog.emulator.hogql.placeholders import _DRAWN, Dates
+from airflow_provider_posthog.emulator.hogql.surveys import SURVEYS
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.emulator.client import Client, hogql
 from tests.support.every import failures
@@ -78,6 +79,7 @@ def old(warehouse: Warehouse) -> Iterator[Warehouse]:
         ("SELECT f'{event}-{1 + 1}' FROM events LIMIT 1", "SELECT concat(event, '-2') FROM {db}.events LIMIT 1"),
         ("SELECT '12'::int + CAST('3' AS Int), 5::string", "SELECT 15, '5'"),
         ("SELECT [1, 2, 3][2:3], [1, 2, 3][:2], [1, 2, 3][2:]", "SELECT [2, 3], [1, 2], [2, 3]"),
+        ("SELECT NULL <=> NULL, NULL <=> 1, 2 <=> 2", "SELECT 1, 0, 1"),
         ("SELECT NULL IS DISTINCT FROM 1, NULL IS NOT DISTINCT FROM NULL", "SELECT 1, 1"),
         ("SELECT EXISTS (SELECT 1), NOT EXISTS (SELECT 1 FROM numbers(3) WHERE number > 5)", "SELECT 1, 1"),
         (
@@ -124,7 +126,20 @@ def old(warehouse: Warehouse) -> Iterator[Warehouse]:
         ("SELECT sortableSemVer('v1.20.3-beta'), sortableSemVer('1.9.0') < sortableSemVer('1.10.0')",
          "SELECT [1, 20, 3], 1"),
         ("SELECT uniqMerge(u) FROM (SELECT uniqState(number) AS u FROM numbers(9))", "SELECT 9"),
-        ("SELECT lag(number) OVER (ORDER BY number) FROM numbers(2)", "SELECT 0 FROM numbers(2)"),
+        (
+            "SELECT number AS n, lag(n) OVER (ORDER BY n), lead(n, 1, 9) OVER (ORDER BY n), lag(n, 1) OVER w "
+            "FROM numbers(3) WINDOW w AS (ORDER BY n DESC)",
+            "SELECT t.1, t.2, t.3, t.4 FROM (SELECT arrayJoin([(0, NULL, 1, 1), (1, 0, 2, 2), (2, 1, 9, NULL)]) AS t)",
+        ),
+        (
+            "SELECT number % 2 AS g, sum(count()) OVER (), avg(sum(number)) OVER (ORDER BY g ROWS 6 PRECEDING) "
+            "FROM numbers(4) GROUP BY g",
+            "SELECT t.1, t.2, t.3 FROM (SELECT arrayJoin([(0, 4, 2), (1, 4, 3)]) AS t)",
+        ),
+        (
+            "SELECT percent_rank() OVER (ORDER BY number), cume_dist() OVER (ORDER BY number) FROM numbers(2)",
+            "SELECT t.1, t.2 FROM (SELECT arrayJoin([(0, 0.5), (1, 1)]) AS t)",
+        ),
         (
             "SELECT count() FROM events WHERE person_id IN COHORT 7",
             "SELECT count() FROM {db}.events WHERE person_id IN (SELECT id FROM {db}.persons WHERE is_identified = 1)",
@@ -225,12 +240,82 @@ def test_what_the_app_draws_is_a_tuple(warehouse: Warehouse) -> None:
 
 
 def test_what_the_app_draws_of_events(warehouse: Warehouse) -> None:
-    drawn = "recording_button($session_id), explain_csp_report(event)"
+    drawn = "recordingButton($session_id), explainCSPReport(event)"
     ((button, report),) = warehouse.query(f"SELECT {drawn} FROM events WHERE $session_id != '' LIMIT 1").rows
+    old = "recording_button($session_id), explain_csp_report(event)"
+    assert warehouse.query(f"SELECT {old} FROM events WHERE $session_id != '' LIMIT 1").rows == [[button, report]]
     assert isinstance(button, list)
     assert (button[:3], button[4:]) == (["__hx_tag", "RecordingButton", "sessionId"], ["recordingStatus", None])
     assert isinstance(report, list)
     assert report[:3] == ["__hx_tag", "ExplainCSPReport", "properties"]
+
+
+def test_answers_to_surveys(warehouse: Warehouse) -> None:
+    def sent(uuid: int, second: int, **properties: object) -> dict[str, object]:
+        at = f"2026-11-06T10:00:{second:02}Z"
+        who = {"distinct_id": "ada", "person_id": "00000000-0000-4000-8000-000000000001"}
+        given = {"$survey_id": "s", **properties}
+        event = {"uuid": f"00000000-0000-4000-8000-{uuid:012}", "event": "survey sent", **who}
+        return {**event, "timestamp": at, "created_at": at, "properties": given}
+
+    asked = {"$survey_questions": [{"id": "q-0"}, {"id": "q-1"}]}
+    warehouse.insert_events(
+        [
+            sent(1, 1, **{"$survey_response": "one", "$survey_response_1": ["a", "b"]}),
+            sent(2, 2, **asked, **{"$survey_response_q-0": "two", "$survey_submission_id": "x"}),
+            sent(3, 3, **asked, **{"$survey_response_q-0": "three", "$survey_submission_id": "x"}),
+        ]
+    )
+    answers = "getSurveyResponse(0), getSurveyResponse(0, 'q-0'), getSurveyResponse(1, 'nope', true)"
+    rows = "FROM events WHERE uniqueSurveySubmissionsFilter('s'{}) ORDER BY timestamp"
+    try:
+        found = warehouse.query(f"SELECT {answers} {rows.format('')}").rows
+        assert found == [["one", "one", ['"a"', '"b"']], ["three", "three", []]]
+        early = rows.format(", '2026-11-06 10:00:01', '2026-11-06 10:00:02'")
+        assert warehouse.query(f"SELECT getSurveyResponse({{n}}) {early}", {"n": 0}).rows == [["one"], ["two"]]
+        assert warehouse.query("SELECT 1 FROM events WHERE uniqueSurveySubmissionsFilter('other')").rows == []
+    finally:
+        warehouse.restore_events()
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("SELECT poe.properties.plan, poe.id", "SELECT person.properties.plan, person.id"),
+        ("SELECT goe_0.properties.name, goe_0.key", "SELECT group_0.properties.name, group_0.key"),
+        ("SELECT e.poe.properties.plan FROM posthog.events AS e", "SELECT person.properties.plan"),
+        ("SELECT count() FROM posthog.sessions WHERE session_id != ''", "SELECT uniq($session_id)"),
+        ("SELECT count(), sum(is_deleted), max(version) FROM raw_persons", "SELECT count(), 0, 0 FROM persons"),
+        ("SELECT uniq(distinct_id) FROM raw_person_distinct_ids", "SELECT count() FROM person_distinct_ids"),
+        ("SELECT max(properties.name), count() FROM raw_groups", "SELECT max(properties.name), count() FROM groups"),
+        ("SELECT sum(sign), min(cohort_id), uniq(person.id) FROM raw_cohort_people",
+         "SELECT count(), 7, count() FROM persons WHERE is_identified = 1"),
+        ("SELECT count() FROM person_distinct_id_overrides", "SELECT 0 FROM numbers(1)"),
+        ("SELECT any($virt_initial_channel_type), count() FROM persons", "SELECT 'Referral', count() FROM persons"),
+        ("SELECT uniq(person.$virt_initial_channel_type)", "SELECT 1 FROM numbers(1)"),
+        ("SELECT $virt_initial_referring_domain_type FROM raw_persons LIMIT 1", "SELECT NULL FROM numbers(1)"),
+    ],
+)  # fmt: skip
+def test_posthogs_own_tables_have_their_other_names(warehouse: Warehouse, written: str, meant: str) -> None:
+    one, other = (text if " FROM " in text else f"{text} FROM events" for text in (written, meant))
+    assert warehouse.query(one).rows == warehouse.query(other).rows
+
+
+def test_a_star_of_persons_has_no_sources(warehouse: Warehouse) -> None:
+    columns = "id", "created_at", "properties", "is_identified"
+    assert warehouse.query("SELECT * FROM persons LIMIT 1").columns == [*columns]
+    assert warehouse.query("SELECT * FROM raw_persons LIMIT 1").columns == [*columns, "is_deleted", "version"]
+
+
+def test_a_column_that_becomes_several_names_their_types(warehouse: Warehouse) -> None:
+    result = warehouse.query("SELECT untuple(tuple(1, 'a')), 3 AS c")
+    assert result.rows == [[1, "a", 3]]
+    assert [kind for _, kind in result.types] == ["UInt8", "String", "UInt8"]
+
+
+def test_older_servers_have_no_second_place_for_tables(old: Warehouse) -> None:
+    with pytest.raises(HogQLError, match=r'Unknown table "posthog"'):
+        old.query("SELECT event FROM posthog.events")
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -258,6 +343,22 @@ def test_what_the_app_draws_of_events(warehouse: Warehouse) -> None:
         ("SELECT match('a1', '\\d')", "no viable alternative at input 'SELECT match('a1', ''"),
         ("SELECT a & b", "Unexpected character '&' (U+0026)"),
         ("SELECT 1 LIMIT (1 + 1)%", "LIMIT percent with expressions is not supported in clickhouse dialect"),
+        ("SELECT properties.items[0] FROM events", "SQL indexes start from one, not from zero. E.g: array[1]"),
+        ("SELECT properties.items.0.name FROM events", "SQL indexes start from one, not from zero. E.g: array.1"),
+        ("SELECT [1, 2][0]", "SQL indexes start from one, not from zero. E.g: array[1]"),
+        ("SELECT getSurveyResponse(event) FROM events", "getSurveyResponse first argument must be a constant"),
+        ("SELECT getSurveyResponse('x') FROM events", "getSurveyResponse first argument must be a valid integer"),
+        ("SELECT getSurveyResponse()", "Function 'getSurveyResponse' expects at least 1 argument, found 0"),
+        (
+            "SELECT 1 FROM events WHERE uniqueSurveySubmissionsFilter('s', event)",
+            "uniqueSurveySubmissionsFilter second argument must be a constant",
+        ),
+        ("SELECT * FROM posthog.nope", 'Unknown table "posthog.nope".'),
+        ("SELECT * FROM generate_series(1, 3)", "generate_series() is not supported in ClickHouse dialect"),
+        (
+            "SELECT max(sum(count()) OVER ()) FROM events",
+            "Aggregation 'count' cannot be nested inside another aggregation 'max'.",
+        ),
         ("SELECT * FROM system.nope", 'Unknown table "system.nope".'),
     ],
 )
@@ -319,7 +420,7 @@ def _is_clickhouses(warehouse: Warehouse, name: str) -> None:
 
 
 def test_functions_of_today_are_clickhouses(warehouse: Warehouse) -> None:
-    ours = ("matchesAction", "recording_button", "explain_csp_report")
+    ours = ("matchesAction", *_DRAWN, *SURVEYS)
     newer = set(functions(newer=True)) - set(functions(newer=False)) - set(ours)
     names = [name for name in sorted(newer) if not name.startswith(_ABSENT)]
     assert len(names) > 400

@@ -13,7 +13,8 @@ from tests.emulator.client import Client
 
 SHOP = """
 projects:
-  - timezone: Europe/Berlin
+  - name: First
+    timezone: Europe/Berlin
     data: {events: 40, seed: 3, start: 2026-11-01, days: 2}
     settings:
       export_seconds: 0
@@ -26,6 +27,7 @@ projects:
       - {event: joined, distinct_id: ada, timestamp: 2026-11-20T10:00:00Z, properties: {plan: pro}}
     cohorts:
       - {name: Beta, is_static: true, distinct_ids: [ada]}
+      - {name: Of contacts, query: "SELECT id FROM persons WHERE properties.email IN (SELECT email FROM crm.contacts)"}
     actions:
       - {name: Signed up, steps: [{event: joined}]}
     tables:
@@ -62,7 +64,7 @@ def test_a_scenario_fills_the_emulator_and_fills_it_again_after_a_reset(tmp_path
             ]
             joined = (
                 "SELECT count() FROM events e JOIN owned o ON o.email = e.person.properties.email "
-                "WHERE matchesAction('Signed up') AND person_id IN COHORT 'Beta'"
+                "WHERE matchesAction('Signed up') AND person_id IN COHORT 'Beta' AND person_id IN COHORT 'Of contacts'"
             )
             assert api.query(joined).json()["results"] == [[1]]
             assert api.query("SELECT status FROM system.source_sync_jobs").json()["results"] == [["Failed"]]
@@ -73,6 +75,7 @@ def test_a_scenario_fills_the_emulator_and_fills_it_again_after_a_reset(tmp_path
                 "/api/projects/3/query/", {"query": {"kind": "HogQLQuery", "query": "SELECT 1 FROM events"}}
             )
             assert second.json()["results"] == [[1]]
+            assert api.get("").json()["name"] == "First"
             api.query("SELECT 1")
             posthog.capture([{"event": "more", "distinct_id": "ada"}])
             posthog.settings(export_seconds=9, timezone="UTC")
@@ -94,6 +97,10 @@ def test_a_scenario_fills_the_emulator_and_fills_it_again_after_a_reset(tmp_path
             "projects:\n  - events: []\nevents: []",
             "line 3: `events`: there is no such key. There are: projects, faults.",
         ),
+        ("events: []\ntables: []\nevents:\n  - {event: x}", "line 3: `events`: stands here twice."),
+        ("rows:\n  - table: logs\n    rows: []\n    table: x", "line 4: `rows[0].table`: stands here twice."),
+        ("data: {days: 0}", "line 1: `data.days`: takes a whole number, 1 or more, not 0."),
+        ("keys: [!!binary aGVsbG8=]", "line 1: `keys[0]`: takes a mapping, not"),
         ("projects:\n  - x: 1", "line 2: `projects[0].x`: there is no such key."),
         ("events: [", "line 1: is not YAML"),
         ("- 3", "line 1: a scenario is a mapping"),

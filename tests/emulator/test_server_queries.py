@@ -193,3 +193,20 @@ def test_check_auth(api: Client, posthog: EmulatorProcess) -> None:
 def test_big_numbers_stay_whole(api: Client) -> None:
     text = api.query("select 18446744073709551615 as n").text
     assert '"results":[[18446744073709551615]]' in text
+
+
+@pytest.mark.parametrize("refresh", ["blocking", "force_async"])
+def test_a_query_of_another_shape_is_refused_before_it_runs(api: Client, refresh: str) -> None:
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"query": None}, "query.HogQLQuery.query\n  Field required"),
+        ({"query": 5}, "query.HogQLQuery.query\n  Input should be a valid string"),
+        ({"values": [1]}, "query.HogQLQuery.values\n  Input should be a valid dictionary"),
+        ({"filters": ["a"]}, "query.HogQLQuery.filters\n"),
+        ({"filters": {"dateRange": "-7d"}}, "query.HogQLQuery.filters.dateRange\n"),
+    ]
+    for changes, says in wrong:
+        node = {name: value for name, value in {**COUNT, **changes}.items() if value is not None}
+        for query in (node, {"kind": "DataVisualizationNode", "source": node}):
+            answer = api.post("query/", {"query": query, "refresh": refresh})
+            assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
+            assert says in answer.json()["detail"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from airflow_provider_posthog.emulator.data.own import OwnError
+from airflow_provider_posthog.emulator.control.objects import check, is_uuid
+from airflow_provider_posthog.emulator.data.own import OwnError, refuse_unknown
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
+from airflow_provider_posthog.emulator.hogql.schema import tables as known_tables
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
@@ -55,6 +57,7 @@ def rows(request: Request) -> Answer:
     table, rows_, state = body["table"], _objects(body, "rows"), request.state
     try:
         if table in OTHERS:
+            refuse_unknown(table, known_tables(newer=True)[table].star(), rows_)
             state.people.touch()
             state.people.tables.add_rows(table, rows_)
         elif table in system_tables():
@@ -95,6 +98,8 @@ def _members(request: Request, body: Json) -> list[str]:
             result = request.state.warehouse.query(body["query"], limit_context="export", personal_api_key=False)
         except HogQLError as error:
             raise _wrong(f"'query': {error.detail}") from None
+        if strange := [row[0] for row in result.rows if not is_uuid(row[0])]:
+            raise _wrong(f"'query' has to give uuids of persons in its first column, not {strange[0]!r}.")
         return [str(row[0]) for row in result.rows]
     members = []
     for name in body.get("distinct_ids", []):
@@ -103,7 +108,7 @@ def _members(request: Request, body: Json) -> list[str]:
             raise _wrong(f"Nobody has the distinct id {name!r}.")
         members.append(person.uuid)
     for uuid in body.get("persons", []):
-        if people.get(str(uuid)) is None:
+        if not is_uuid(uuid) or people.get(str(uuid)) is None:
             raise _wrong(f"There is no person {uuid!r}.")
         members.append(str(uuid))
     return members
@@ -116,7 +121,9 @@ def actions(request: Request) -> Answer:
         ``properties``.
     """
     body = _body(request, {"name": str, "steps": list}, {})
-    return _made(lambda: {"id": request.state.warehouse.own.add_action(body["name"], _objects(body, "steps")).id})
+    steps = _objects(body, "steps")
+    check("steps", steps)
+    return _made(lambda: {"id": request.state.warehouse.own.add_action(body["name"], steps).id})
 
 
 def tables(request: Request) -> Answer:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
+from airflow_provider_posthog.emulator.control.objects import check, is_uuid
 from airflow_provider_posthog.emulator.data.records import FRESH
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
@@ -31,6 +32,7 @@ def _objects(body: Json, name: str, known: set[str], needed: set[str]) -> list[d
     if set(body) != {name} or not isinstance(wanted, list) or not all(map(fits, wanted)):
         needs = f", of which {', '.join(sorted(needed))} must be there"
         raise _wrong(f"Send {name!r} alone, a list of objects with {', '.join(sorted(known))}{needs}.")
+    check(name, wanted, needed)
     return wanted
 
 
@@ -111,7 +113,7 @@ def records(request: Request) -> Answer:
     """
     body = request.json()
     kind, rows = body.get("kind"), body.get("rows")
-    if kind not in FRESH or not isinstance(rows, list):
+    if kind not in FRESH or not isinstance(rows, list) or not all(isinstance(each, dict) for each in rows):
         raise _wrong(f"Send 'kind', one of {', '.join(FRESH)}, and 'rows', a list of objects.")
     return json_answer({"records": [request.state.records.add(str(kind), row) for row in rows]}, 201)
 
@@ -125,6 +127,8 @@ def failing_deletions(request: Request) -> Answer:
     uuids, step = body.get("uuids"), body.get("step", "delete_postgres")
     if set(body) - {"uuids", "step"} or not isinstance(uuids, list) or not isinstance(step, str):
         raise _wrong("Send 'uuids', a list of texts, and perhaps 'step', a text.")
+    if strange := [uuid for uuid in uuids if not is_uuid(uuid)]:
+        raise _wrong(f"'uuids' takes UUIDs of persons, not {strange[0]!r}.")
     request.state.deletions.fail([str(uuid) for uuid in uuids], step)
     return json_answer({})
 

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 
 from airflow_provider_posthog.emulator.clock import iso
+from airflow_provider_posthog.emulator.control.objects import check
 from airflow_provider_posthog.emulator.data.warehouse import Warehouse
 from airflow_provider_posthog.emulator.http.auth import SECRET_SCOPES
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json
@@ -39,6 +40,10 @@ def _typed(body: Json, name: str, default: object, check: Callable[[object], boo
     if value is not default and not check(value):
         raise _wrong(f"{name!r} takes {takes}, not {value!r}.")
     return value
+
+
+def _counted(least: int, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _whole(value: object) -> bool:
@@ -95,9 +100,12 @@ async def projects(request: Request) -> Answer:
     """Make a further project, which lives until the next reset.
 
     :param request: ``events`` (how many; none by default), ``seed``, ``start`` (``YYYY-MM-DD``), ``days``, ``timezone``
-        and ``name`` in its body.
+        and ``name`` in its body; ``id`` and ``name`` alone name one that is there.
     """
-    body = _only(request.json(), "events", "seed", "start", "days", "timezone", "name")
+    body = _only(request.json(), "events", "seed", "start", "days", "timezone", "name", "id")
+    name = _typed(body, "name", "", lambda value: isinstance(value, str) and bool(value), "a text")
+    if "id" in body:
+        return _named(request, body)
     state = request.state.server
     number = max((FOREIGN_PROJECT, *state.others)) + 1
     try:
@@ -105,15 +113,24 @@ async def projects(request: Request) -> Answer:
         first = None if start is None else datetime.strptime(str(start), "%Y-%m-%d").replace(tzinfo=timezone.utc)
         zone = str(body.get("timezone", "UTC"))
         events, seed, days = (
-            int(body.get(name, default))
-            for name, default in (("events", 0), ("seed", state.seed + number), ("days", 30))
+            int(str(_typed(body, name, default, partial(_counted, least), f"a whole number, {least} or more")))
+            for name, default, least in (("events", 0, 0), ("seed", state.seed + number, 0), ("days", 30, 1))
         )
         make = partial(Warehouse, events=events, seed=seed, days=days, start=first, timezone=zone, team=number)
         warehouse = await asyncio.to_thread(make)
     except (ValueError, TypeError) as error:
         raise _wrong(str(error)) from None
-    made = state.add_project(warehouse, str(body.get("name", "")), {"timezone": zone})
+    made = state.add_project(warehouse, str(name), {"timezone": zone})
     return json_answer({"id": made.project.id, "api_token": made.project.token, "name": made.project.name}, 201)
+
+
+def _named(request: Request, body: Json) -> Answer:
+    """Name a project until the next reset."""
+    project = request.state.project
+    if set(body) != {"id", "name"} or body["id"] != project.id:
+        raise _wrong(f"Send 'id', which is {project.id} here, and 'name' alone.")
+    project.name = str(body["name"])
+    return json_answer({"id": project.id, "api_token": project.token, "name": project.name})
 
 
 async def revoke_key(request: Request) -> Answer:
@@ -236,6 +253,7 @@ async def events(request: Request) -> Answer:
     needed = {"uuid", "event", "distinct_id", "person_id", "timestamp", "created_at", "properties"}
     if not isinstance(wanted, list) or not all(isinstance(item, dict) and set(item) == needed for item in wanted):
         raise _wrong(f"'events' takes a list of objects with exactly {', '.join(sorted(needed))}.")
+    check("events", wanted, needed)
     try:
         request.state.warehouse.insert_events(wanted)
     except (ValueError, TypeError, RuntimeError) as error:

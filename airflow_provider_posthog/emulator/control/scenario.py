@@ -16,9 +16,9 @@ _STEPS: dict[str, tuple[str, str | None]] = {
     "persons": ("persons", "persons"),
     "events": ("capture", "events"),
     "recordings": ("recordings", "recordings"),
-    "cohorts": ("cohorts", None),
     "actions": ("actions", None),
     "tables": ("tables", None),
+    "cohorts": ("cohorts", None),
     "views": ("views", None),
     "rows": ("rows", None),
 }
@@ -79,8 +79,8 @@ class Scenario:
                 options: dict[str, Any] = {name: project[name] for name in ("name", "timezone") if name in project}
                 answer = await self._order(send, "projects", {**options, **(project.get("data") or {})}, prefix[:-1])
                 about = f"?project={answer['id']}"
-            elif "timezone" in project:
-                await self._order(send, "settings", {"timezone": project["timezone"]}, f"{prefix}timezone")
+            else:
+                await self._first(send, prefix, project)
             for name, path, body in _orders(_STEPS, prefix, project):
                 await self._order(send, path + about, body, name)
             for name, path, body in _orders({"keys": _SERVER["keys"]}, prefix, project):
@@ -89,6 +89,13 @@ class Scenario:
         for name, path, body in _orders({"faults": _SERVER["faults"]}, "", self.content):
             await self._order(send, path, body, name)
         return made
+
+    async def _first(self, send: Send, prefix: str, project: Mapping[str, Any]) -> None:
+        """Give the project that is there already its name and its time zone."""
+        if "timezone" in project:
+            await self._order(send, "settings", {"timezone": project["timezone"]}, f"{prefix}timezone")
+        if "name" in project:
+            await self._order(send, "projects", {"id": 1, "name": project["name"]}, f"{prefix}name")
 
     async def _order(self, send: Send, path: str, body: Mapping[str, Any], name: str) -> dict[str, Any]:
         status, answer = await send(f"{PREFIX}/{path}", body)
@@ -139,6 +146,7 @@ def read_scenario(path: Path) -> Scenario:
     scenario = Scenario(path, content if isinstance(content, dict) else {}, dict(_lines(node)) if node else {})
     if not isinstance(content, dict):
         raise ScenarioError(f"{path}, line 1: a scenario is a mapping, such as `events: [...]`")
+    _check_twice(path, node)
     _check(scenario)
     return scenario
 
@@ -155,6 +163,19 @@ def _lines(node: Any, name: str = "") -> Iterator[tuple[str, int]]:  # noqa: ANN
     elif node.id == "sequence":
         for number, value in enumerate(node.value):
             yield from _lines(value, f"{name}[{number}]")
+
+
+def _check_twice(path: Path, node: Any, name: str = "") -> None:  # noqa: ANN401 - yaml has no types
+    """Refuse a key that a mapping has twice, of which YAML would keep the last one only."""
+    seen: set[str] = set()
+    for key, value in node.value if node.id == "mapping" else []:
+        part = f"{name}.{key.value}" if name else str(key.value)
+        if part in seen:
+            raise ScenarioError(f"{path}, line {key.start_mark.line + 1}: `{part}`: stands here twice.")
+        seen.add(part)
+        _check_twice(path, value, part)
+    for number, value in enumerate(node.value if node.id == "sequence" else []):
+        _check_twice(path, value, f"{name}[{number}]")
 
 
 def _check(scenario: Scenario) -> None:
@@ -178,8 +199,9 @@ def _check_shapes(scenario: Scenario, project: Mapping[str, Any], prefix: str) -
             raise scenario.error(f"{prefix}{name}", "takes a mapping.")
     _check_keys(scenario, project.get("data") or {}, f"{prefix}data.", _DATA)
     for name, value in (project.get("data") or {}).items():
-        if name != "start" and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-            raise scenario.error(f"{prefix}data.{name}", f"takes a whole number, 0 or more, not {value!r}.")
+        least = int(name == "days")
+        if name != "start" and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise scenario.error(f"{prefix}data.{name}", f"takes a whole number, {least} or more, not {value!r}.")
     for name in (*_STEPS, "keys"):
         if name != "settings":
             _check_list(scenario, project, prefix, name)
@@ -191,7 +213,7 @@ def _check_list(scenario: Scenario, project: Mapping[str, Any], prefix: str, nam
         raise scenario.error(f"{prefix}{name}", "takes a list.")
     for number, item in enumerate(wanted):
         if not isinstance(item, dict):
-            raise scenario.error(f"{prefix}{name}[{number}]", f"takes a mapping, not {json.dumps(item)}.")
+            raise scenario.error(f"{prefix}{name}[{number}]", f"takes a mapping, not {json.dumps(item, default=str)}.")
 
 
 def _check_keys(scenario: Scenario, mapping: Mapping[str, Any], prefix: str, known: tuple[str, ...]) -> None:

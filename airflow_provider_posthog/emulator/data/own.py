@@ -12,8 +12,14 @@ from airflow_provider_posthog.emulator.hogql.catalog import Action, Catalog, Coh
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.schema import tables
 from airflow_provider_posthog.emulator.hogql.schema_types import Table
-from airflow_provider_posthog.emulator.hogql.select import SelectParser
-from airflow_provider_posthog.emulator.hogql.system import Rows, clickhouse_name, system_tables
+from airflow_provider_posthog.emulator.hogql.system import (
+    Rows,
+    clickhouse_name,
+    create_statement,
+    lines_of,
+    system_tables,
+)
+from airflow_provider_posthog.emulator.hogql.translate import Rules, translate
 
 Run = Callable[[str], bytes]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,3}")
@@ -74,10 +80,17 @@ class OwnTables:
         known = system_tables().get(name)
         if known is None:
             raise OwnError(f"There is no table {name!r} to add to. There are: {', '.join(sorted(system_tables()))}.")
-        for row in rows:
-            if unknown := set(row) - set(known.star()) - {"team_id"}:
-                raise OwnError(f"Table {name!r} has no column {min(unknown)!r}.")
-        self.rows.setdefault(name, []).extend({"team_id": self.team, **row} for row in rows)
+        refuse_unknown(name, known.star(), rows)
+        added = [{"team_id": self.team, **row} for row in rows]
+        lines = lines_of(name, added)
+        try:
+            # the table is made anew for each query of it; here ClickHouse only says whether it can hold the rows
+            self.run(create_statement("{db}", name))
+            if lines:
+                self.run(f"INSERT INTO {{db}}.{clickhouse_name(name)} {_INPUT} FORMAT JSONEachRow {lines}")
+        except RuntimeError as error:
+            raise OwnError(f"Table {name!r}: {str(error)[:300]}") from None
+        self.rows.setdefault(name, []).extend(added)
 
     def add_cohort(self, cohort: Cohort, members: Iterable[str]) -> None:
         """Add a cohort, or members to one that is there.
@@ -138,6 +151,7 @@ class OwnTables:
         for column in columns:
             if not isinstance(column, str) or not re.fullmatch(r"[A-Za-z_$][\w$]*", column):
                 raise OwnError(f"{column!r} is not a name of a column.")
+        refuse_unknown(name, columns, rows)
         stored = clickhouse_name(name)
         listed = ", ".join(f"`{column}` {kind}" for column, kind in columns.items())
         team = "" if "team_id" in columns else f", team_id Int64 DEFAULT {self.team}"
@@ -157,11 +171,11 @@ class OwnTables:
 
         :param name: of the view
         :param query: its HogQL
-        :raises OwnError: for a name that is taken or none, or HogQL that cannot be read
+        :raises OwnError: for a name that is taken or none, or HogQL that this project cannot answer
         """
         self._free(name)
         try:
-            SelectParser(query, newer=True).query()
+            translate(query, {}, Rules("UTC", "", personal_api_key=False, catalog=self.catalog()))
         except HogQLError as error:
             raise OwnError(f"View {name!r}: {error.detail}") from None
         self.views[name] = query
@@ -171,6 +185,20 @@ class OwnTables:
             raise OwnError(f"{name!r} is not a name of a table: write letters, digits, _ and dots.")
         if name in tables(newer=True) or name in self.tables or name in self.views:
             raise OwnError(f"There is a table {name!r} already.")
+
+
+def refuse_unknown(table: str, columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> None:
+    """Refuse rows with a column that their table does not have.
+
+    :param table: its name
+    :param columns: what it has
+    :param rows: values by column
+    :raises OwnError: that names the column
+    """
+    known = {*columns, "team_id"}
+    for row in rows:
+        if unknown := set(row) - known:
+            raise OwnError(f"Table {table!r} has no column {min(unknown)!r}.")
 
 
 def _people(cohort: Cohort) -> str:

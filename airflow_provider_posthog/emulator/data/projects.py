@@ -64,7 +64,7 @@ class Project:
         made = random.Random(f"project {seed}")  # noqa: S311 - a made-up project
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
         self.id = number
-        self.name = "Default project" if number == 1 else f"Project {number}"
+        self.name = self.first_name = "Default project" if number == 1 else f"Project {number}"
         self.created_at = created_at
         self.primary_dashboard: int | None = 1
         self.token = "phc_" + "".join(made.choice(letters) for _ in range(43))

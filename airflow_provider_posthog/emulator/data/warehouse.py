@@ -174,7 +174,7 @@ class Warehouse:
         more = compiled.page is not None and len(rows) > compiled.page
         return QueryResult(
             columns=compiled.columns,
-            types=list(zip(compiled.type_names, types, strict=True)),
+            types=list(zip(_names(compiled, answer, len(types)), types, strict=True)),
             rows=rows[: compiled.page],
             has_more=None if compiled.page is None else more,
             limit=compiled.page,
@@ -295,6 +295,14 @@ class Warehouse:
                 return _measured(compiled.sql, _FORMAT)
         except RuntimeError as error:
             raise from_clickhouse(str(error), self._database) from error
+
+
+def _names(compiled: Compiled, answer: bytes, count: int) -> list[str]:
+    """Return the names of an answer's columns: ClickHouse's own where one of the query's became several."""
+    if len(compiled.type_names) == count:
+        return compiled.type_names
+    names: list[str] = json.loads(answer[: answer.index(b"\n")])
+    return names
 
 
 def _micros(moment: datetime) -> str:

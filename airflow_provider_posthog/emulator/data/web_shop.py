@@ -230,7 +230,7 @@ class _Maker:
     def _session(self) -> str:
         """Write the id of a visit: a UUID of version 7, which begins with the time of the day's begin."""
         millis = f"hex(toUInt64(intDiv(at, {_DAY}) * {_DAY // 1000}))"
-        digits = f"lower(substring({millis}, 5, 12))"
+        digits = f"leftPad(lower({millis}), 12, '0')"
         rest = f"substring(toString({self.uuid('session', '7', _VISIT)}), 14)"
         return f"concat(substring({digits}, 1, 8), '-', substring({digits}, 9, 4), {rest})"
 

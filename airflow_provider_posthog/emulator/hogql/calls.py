@@ -76,15 +76,18 @@ class CallParser(Words, ABC):
             self.expect(")")
         elif self.at("("):
             call = self._arguments(Call(name, [], params=call.args))
-        if self.newer and self.at("ignore", "nulls"):
-            self.expect("ignore", "nulls")
         if self.newer and self.at("filter", "("):
             self.expect("filter", "(", "where")
             call.filter = self.expression()
             self.expect(")")
-        if self.accept("over"):
-            # PostHog's parser forgets the filter of a window's function
-            call.filter = None
+        if self.newer and self.at("ignore", "nulls"):
+            # no window may follow
+            self.expect("ignore", "nulls")
+            return call
+        # the grammar knows no DISTINCT of a window's function that has no parameters, and no order
+        if not call.order_by and (call.params is not None or not call.distinct) and self.accept("over"):
+            # PostHog's parser forgets the filter of a window's function, and the DISTINCT
+            call.filter, call.distinct = None, False
             return WindowCall(call, self._over())
         if name in _COMPARE_FUNCTIONS and len(call.args) == 2 and call.params is None:
             return Compare(name, call.args[0], call.args[1])

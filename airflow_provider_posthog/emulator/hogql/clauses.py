@@ -6,6 +6,23 @@ from abc import ABC, abstractmethod
 
 from airflow_provider_posthog.emulator.hogql.ast import Bound, Constant, Frame, Limits, Node, Order, Select, Window
 
+#: Functions of windows that ClickHouse has under other names, and for frames.
+FRAMED = {"lag": "lagInFrame", "lead": "leadInFrame"}
+
+
+def whole(over: Window | str, windows: dict[str, Window]) -> Window | str:
+    """Return the window of a function that looks at all of it: its frame, where it has none, reaches to both ends.
+
+    :param over: the window, or its name.
+    :param windows: those that have names.
+    """
+    window = windows.get(over) if isinstance(over, str) else over
+    if window is None or (window is over and (window.frame or not window.order_by)):
+        return over
+    written = window.frame or Frame("ROWS", Bound("PRECEDING"))
+    frame = Frame(written.method, written.start, written.end or Bound("FOLLOWING"))
+    return Window(window.partition_by, window.order_by, frame)
+
 
 class ClausePrinter(ABC):
     """Writes what follows the FROM of a SELECT."""

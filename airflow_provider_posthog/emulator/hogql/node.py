@@ -6,11 +6,32 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.emulator.hogql.placeholders import Dates
-from airflow_provider_posthog.emulator.http.envelopes import Json, invalid, parse_error
+from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, invalid, parse_error
 from airflow_provider_posthog.emulator.insights.dates import parse_date
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.emulator.jobs.work import Work
+
+
+def check_shape(node: Json) -> None:
+    """Refuse a HogQLQuery whose parts are of another kind than PostHog's schema has them, before anything is run.
+
+    :param node: a query of any kind.
+    :raises ApiError: 400 that names the part.
+    """
+    if node.get("kind") != "HogQLQuery":
+        return
+    if not isinstance(node.get("query"), str):
+        raise _shape("query", "Field required" if node.get("query") is None else "Input should be a valid string")
+    filters = node.get("filters")
+    span = filters.get("dateRange") if isinstance(filters, dict) else None
+    for name, value in (("values", node.get("values")), ("filters", filters), ("filters.dateRange", span)):
+        if value is not None and not isinstance(value, dict):
+            raise _shape(name, "Input should be a valid dictionary")
+
+
+def _shape(name: str, text: str) -> ApiError:
+    return parse_error(f"1 validation error for QueryRequest\nquery.HogQLQuery.{name}\n  {text}")
 
 
 def run_hogql_query(work: Work) -> Json:
@@ -20,9 +41,8 @@ def run_hogql_query(work: Work) -> Json:
     :raises HogQLError: when HogQL refuses it, or a variable is missing.
     :raises ApiError: 400 for what the emulator does not fill in.
     """
-    text = work.node.get("query")
-    if not isinstance(text, str):
-        raise parse_error("1 validation error for QueryRequest\nquery.HogQLQuery.query\n  Field required")
+    check_shape(work.node)
+    text = str(work.node["query"])
     sent = work.node.get("values")
     values: dict[str, object] = {**(sent if isinstance(sent, dict) else {}), **_variables(work.node)}
     result = work.hogql(text, {**values, "filters": _filters(work)})

@@ -141,6 +141,9 @@ class ExpressionParser(AtomParser, ABC):
         return self._rare_infix(left, operator, least)
 
     def _rare_infix(self, left: Node, operator: str, least: int) -> Node | None:
+        if operator == "<=>" and self.newer and least < DISTINCT:
+            self.take()
+            return Distinct(left, self.expression(DISTINCT), negated=True)
         if operator == "??" and least < NULLISH:
             self.take()
             return Call("ifNull", [left, self.expression(NULLISH)])

@@ -23,15 +23,22 @@ from airflow_provider_posthog.emulator.hogql.ast import (
 from airflow_provider_posthog.emulator.hogql.catalog import Catalog
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.functions import find
+from airflow_provider_posthog.emulator.hogql.surveys import SURVEYS
 from airflow_provider_posthog.emulator.hogql.values import constant_of
 
 # functions that the app draws, as the tags that they stand for
 _DRAWN: dict[str, Callable[[Node], Tag]] = {
     "sparkline": lambda data: Tag("Sparkline", {"data": data}),
-    "recording_button": lambda session: Tag(
-        "RecordingButton", {"sessionId": session, "recordingStatus": Field(["properties", "$recording_status"])}
+    **dict.fromkeys(
+        ("recording_button", "recordingButton"),
+        lambda session: Tag(
+            "RecordingButton", {"sessionId": session, "recordingStatus": Field(["properties", "$recording_status"])}
+        ),
     ),
-    "explain_csp_report": lambda properties: Tag("ExplainCSPReport", {"properties": properties}),
+    **dict.fromkeys(
+        ("explain_csp_report", "explainCSPReport"),
+        lambda properties: Tag("ExplainCSPReport", {"properties": properties}),
+    ),
 }
 # the column that the dates of {filters} are about, by the table
 _TIMES = {"events": "timestamp", "logs": "timestamp", "groups": "created_at", "sessions": "$start_timestamp"}
@@ -109,9 +116,8 @@ class Filler:
             return self._value(part.expr)
         if isinstance(part, Compare):
             return self._compare(part)
-        if isinstance(part, Call) and part.name == "matchesAction":
-            find(part.name, newer=True).check(len(part.args))
-            return self.catalog.matches_action(part, self.selects[-1].source if self.selects else [])
+        if isinstance(part, Call) and (part.name in SURVEYS or part.name == "matchesAction"):
+            return self._meant(part)
         if isinstance(part, (Dict, Tag)) or (isinstance(part, Call) and part.name in _DRAWN):
             return self._part(_in_words(part))
         if isinstance(part, Select):
@@ -121,6 +127,14 @@ class Filler:
         elif is_dataclass(part) and not isinstance(part, type):
             self._fields(part)
         return part
+
+    def _meant(self, call: Call) -> Node:
+        """Write a function of PostHog's own as what it stands for."""
+        find(call.name, newer=True).check(len(call.args))
+        if call.name == "matchesAction":
+            return self.catalog.matches_action(call, self.selects[-1].source if self.selects else [])
+        self._fields(call)
+        return SURVEYS[call.name](call.args)
 
     def _fields(self, part: object) -> None:
         for field in fields(part):  # type: ignore[arg-type]

@@ -23,9 +23,10 @@ from airflow_provider_posthog.emulator.hogql.ast import (
     SelectSet,
     Sequence,
     Slice,
+    Window,
     WindowCall,
 )
-from airflow_provider_posthog.emulator.hogql.clauses import ClausePrinter
+from airflow_provider_posthog.emulator.hogql.clauses import FRAMED, ClausePrinter, whole
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.functions import find
 
@@ -47,6 +48,7 @@ class Printer(ClausePrinter, ABC):
         super().__init__()
         self.newer = newer
         self.aggregations: list[str] = []
+        self.windows: dict[str, Window] = {}
 
     # -- what differs --------------------------------------------------------------------------------------------
 
@@ -174,8 +176,7 @@ class Printer(ClausePrinter, ABC):
         if isinstance(node, Index):
             return self._index(node)
         if isinstance(node, WindowCall):
-            over = self.name(node.over) if isinstance(node.over, str) else f"({self.window(node.over)})"
-            return f"{self.print(node.call)} OVER {over}"
+            return self._window_call(node)
         if isinstance(node, Lambda):
             names = [self.name(argument) for argument in node.args]
             arguments = names[0] if len(names) == 1 else f"({', '.join(names)})"
@@ -189,6 +190,23 @@ class Printer(ClausePrinter, ABC):
         if node.op == "tuple":
             return f"{value if isinstance(node.value, Field) else f'({value})'}.{self.print(node.index)}"
         return f"{value}[{self.print(node.index)}]"
+
+    def _window_call(self, node: WindowCall) -> str:
+        """Write a function with OVER.
+
+        PostHog looks its name up nowhere, and an aggregation may stand inside of it. ``lag`` and ``lead`` are those of
+        other databases: of the whole window, and null where there is no row.
+        """
+        call, over = node.call, node.over
+        if not self.newer:
+            text = self.print(call)
+        elif call.name in FRAMED and call.args:
+            over = whole(over, self.windows)
+            args = [f"toNullable({self.print(call.args[0])})", *map(self.print, call.args[1:])]
+            text = self.call_text(FRAMED[call.name], call, args)
+        else:
+            text = self.call_text(self.name(call.name), call, [self.print(argument) for argument in call.args])
+        return f"{text} OVER " + (self.name(over) if isinstance(over, str) else f"({self.window(over)})")
 
     def _checked_call(self, node: Call) -> str:
         function = find(node.name, newer=self.newer)
@@ -274,6 +292,13 @@ class Printer(ClausePrinter, ABC):
         return text
 
     def _clauses(self, node: Select) -> list[str]:
+        outside, self.windows = self.windows, node.windows
+        try:
+            return self._written(node)
+        finally:
+            self.windows = outside
+
+    def _written(self, node: Select) -> list[str]:
         source = [self._join(join) for join in node.source]
         where = self.where(node)
         return [

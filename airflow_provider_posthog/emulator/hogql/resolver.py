@@ -35,7 +35,7 @@ from airflow_provider_posthog.emulator.hogql.ast import (
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.kinds import kind_of, refuse_text_as_time
 from airflow_provider_posthog.emulator.hogql.renaming import first_select, rename
-from airflow_provider_posthog.emulator.hogql.schema import NUMBERS
+from airflow_provider_posthog.emulator.hogql.schema import NUMBERS, tables
 from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
 from airflow_provider_posthog.emulator.hogql.select import SelectParser
 from airflow_provider_posthog.emulator.hogql.stars import expanded
@@ -177,12 +177,19 @@ class Resolver:
             if cte is None or cte.is_column or len(join.table) > 1:
                 if ".".join(join.table) in self.views:
                     return self._view(join, join.table)
+                self._shorten(join, join.table)
                 return _Source(join.alias or "__".join(join.table), join, self._table(join.table, join.args))
             join.table, join.alias = copy.deepcopy(cte.expr), join.alias or name
             # a WITH name may use other names, never itself
             others = {key: query for key, query in self.scope.ctes.items() if key != name}
             return _Source(join.alias, join, outputs=self.query(join.table, others))
         return _Source(join.alias or "", join, outputs=self.query(join.table, self.scope.ctes))
+
+    def _shorten(self, join: Join, chain: list[str]) -> None:
+        """Read ``posthog.events`` as ``events``: newer servers have PostHog's own tables there, too."""
+        newer = self.name_of is not None and chain[0] == "posthog" and ".".join(chain) not in self.tables
+        if newer and len(chain) == 2 and chain[1] in tables(newer=True) and chain[1] != "numbers":
+            join.table, join.alias = chain[1:], join.alias or "__".join(chain)
 
     def _view(self, join: Join, chain: list[str]) -> _Source:
         """Put the query of a view into its place; it knows no names of the queries around it."""
@@ -198,6 +205,8 @@ class Resolver:
 
     def _table(self, chain: list[str], args: list[Node] | None) -> Table:
         table = self.tables.get(".".join(chain))
+        if table is None and self.name_of is not None and chain[0] in ("range", "generate_series") and args:
+            raise HogQLError(f"{chain[0]}() is not supported in ClickHouse dialect")
         if table is None:
             # older servers know no dots in the names of tables
             raise HogQLError(f'Unknown table "{chain[0] if self.name_of is None else ".".join(chain)}".')
@@ -245,6 +254,10 @@ class Resolver:
         self._visit(node.value)
         self._visit(node.index)
         value, key = node.value, node.index
+        if isinstance(key, Constant) and key.value == 0:
+            raise HogQLError(
+                f"SQL indexes start from one, not from zero. E.g: array{'.1' if node.op == 'tuple' else '[1]'}"
+            )
         while isinstance(value, Index) and value.op == "member":
             value = value.value
         ref = value.ref if isinstance(value, Field) else None

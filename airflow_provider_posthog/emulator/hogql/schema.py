@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import TypeAlias
 
 from airflow_provider_posthog.emulator.hogql.ast import Column
 from airflow_provider_posthog.emulator.hogql.replay import replay_tables
 from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
-from airflow_provider_posthog.emulator.hogql.sessions import sessions_table
+from airflow_provider_posthog.emulator.hogql.sessions import FIRST_SOURCES, sessions_table
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 
 __all__ = ["NUMBERS", "TABLES", "Link", "Table", "tables"]
@@ -19,10 +20,11 @@ _TIME = Column("datetime", nullable=False)
 _UUID = Column("uuid", nullable=False)
 _INTEGER = Column("integer", nullable=False)
 _OTHER = Column("other", nullable=False)
+_Fields: TypeAlias = dict[str, Column | Link | Through]
 
 
 def _events() -> Table:
-    fields: dict[str, Column | Link | Through] = {
+    fields: _Fields = {
         "uuid": _UUID,
         "event": _STRING,
         "properties": _JSON,
@@ -48,20 +50,22 @@ def _events() -> Table:
         "session": Link("sessions", "$session_id", "session_id"),
     }
     fields |= {f"group_{index}": Link("groups", f"$group_{index}", "key") for index in range(5)}
+    # what events say of the person and the groups by themselves; here it is what is known of them now
+    fields |= {"poe": Through(("person",)), **{f"goe_{index}": Through((f"group_{index}",)) for index in range(5)}}
     # the name of the only type of groups, and what error tracking reads of its events
     fields |= {"company": Through(("group_0",)), "issue_id": Column("uuid")}
     return Table("events", fields, frozenset({"team_id", "person_id", "issue_id"}))
 
 
 def _heatmaps() -> Table:
-    fields: dict[str, Column | Link | Through] = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
+    fields: _Fields = {"session_id": _STRING, "team_id": _INTEGER, "distinct_id": _STRING}
     fields |= {name: _INTEGER for name in ("x", "y", "scale_factor", "viewport_width", "viewport_height")}
     fields |= {"pointer_target_fixed": _OTHER, "current_url": _STRING, "timestamp": _TIME, "type": _STRING}
     return Table("heatmaps", fields)
 
 
 def _flag_evaluations() -> Table:
-    fields: dict[str, Column | Link | Through] = {
+    fields: _Fields = {
         "uuid": _UUID,
         "event": _STRING,
         "properties": _JSON,
@@ -72,6 +76,31 @@ def _flag_evaluations() -> Table:
     return Table("flag_evaluations", fields)
 
 
+def _of_people() -> Iterator[Table]:
+    """Describe persons and what belongs to them; each also as PostHog stores it, in a ``raw_`` table."""
+    owner: _Fields = {"person_id": _UUID, "person": Link("persons", "person_id", "id")}
+    persons: _Fields = {"id": _UUID, "created_at": _TIME, "team_id": _INTEGER, "properties": _JSON}
+    persons |= {"is_identified": _INTEGER, "pdi": Link("person_distinct_ids", "id", "person_id")}
+    persons |= {name: Column("string") for name in FIRST_SOURCES}
+    ids: _Fields = {"team_id": _INTEGER, "distinct_id": _STRING, **owner}
+    groups: _Fields = {"index": _INTEGER, "team_id": _INTEGER, "key": _STRING}
+    groups |= {"created_at": _TIME, "updated_at": _TIME, "properties": _JSON}
+    members: _Fields = {"person_id": _UUID, "cohort_id": _INTEGER, "team_id": _INTEGER, **owner}
+    deleted: _Fields = {"is_deleted": _INTEGER, "version": _INTEGER}
+    hidden = frozenset({"team_id", *FIRST_SOURCES})
+    yield Table("persons", persons, hidden)
+    yield Table("raw_persons", {**persons, **deleted}, hidden)
+    yield Table("person_distinct_ids", ids)
+    yield Table("raw_person_distinct_ids", {**ids, **deleted})
+    yield Table("person_distinct_id_overrides", ids)
+    yield Table("raw_person_distinct_id_overrides", {**ids, **deleted})
+    yield Table("groups", groups)
+    yield Table("raw_groups", groups)
+    yield Table("cohort_people", members)
+    yield Table("raw_cohort_people", {**members, "sign": _INTEGER, "version": _INTEGER})
+    yield Table("static_cohort_people", members)
+
+
 # of those that show the server's own state, what servers before December 2025 have
 _OLD = ("log_entries", "console_logs_log_entries", "batch_export_log_entries")
 #: What servers before December 2025 do not have.
@@ -80,55 +109,7 @@ TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         _events(),
-        Table(
-            "persons",
-            {
-                "id": _UUID,
-                "created_at": _TIME,
-                "team_id": _INTEGER,
-                "properties": _JSON,
-                "is_identified": _INTEGER,
-                "pdi": Link("person_distinct_ids", "id", "person_id"),
-            },
-        ),
-        Table(
-            "person_distinct_ids",
-            {
-                "team_id": _INTEGER,
-                "distinct_id": _STRING,
-                "person_id": _UUID,
-                "person": Link("persons", "person_id", "id"),
-            },
-        ),
-        Table(
-            "groups",
-            {
-                "index": _INTEGER,
-                "team_id": _INTEGER,
-                "key": _STRING,
-                "created_at": _TIME,
-                "updated_at": _TIME,
-                "properties": _JSON,
-            },
-        ),
-        Table(
-            "cohort_people",
-            {
-                "person_id": _UUID,
-                "cohort_id": _INTEGER,
-                "team_id": _INTEGER,
-                "person": Link("persons", "person_id", "id"),
-            },
-        ),
-        Table(
-            "static_cohort_people",
-            {
-                "person_id": _UUID,
-                "cohort_id": _INTEGER,
-                "team_id": _INTEGER,
-                "person": Link("persons", "person_id", "id"),
-            },
-        ),
+        *_of_people(),
         sessions_table(),
         *replay_tables(),
         _heatmaps(),

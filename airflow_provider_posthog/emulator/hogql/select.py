@@ -23,6 +23,10 @@ from airflow_provider_posthog.emulator.hogql.from_clause import FromParser
 
 _MODES = ("rollup", "cube")
 
+# clauses that may begin after a comma, and with a parenthesis
+_IN_PARENTHESES = frozenset({"from", "prewhere", "where", "having", "limit"})
+_NEWER_IN_PARENTHESES = frozenset({"union", "intersect", "except", "qualify", "offset"})
+
 
 class SelectParser(FromParser):
     """Reads whole queries."""
@@ -172,11 +176,17 @@ class SelectParser(FromParser):
 
     def _select_columns(self) -> list[Node]:
         columns: list[Node] = []
-        while not columns or (self.accept(",") and not self.ends_list()):
+        while not columns or (self.accept(",") and not self.ends_list() and not self._is_clause_in_parentheses()):
             if self.at("from") and self.is_name(self.ahead()) and not self._is_clause(self.ahead().text):
                 raise UnsupportedError('Cannot use "from" before an implicit alias')
             columns.append(self._select_column())
         return columns
+
+    def _is_clause_in_parentheses(self) -> bool:
+        """Return whether what looks like a call is the next clause: ``SELECT a, FROM (SELECT ...)``."""
+        word, last = self.token.text.lower(), self.ahead(2).text
+        known = _IN_PARENTHESES | (_NEWER_IN_PARENTHESES if self.newer else frozenset())
+        return self.token.kind == "name" and word in known and self.ahead().text == "(" and last != ")"
 
     def _is_clause(self, word: str) -> bool:
         return word.lower() in ("from", "where", "order", "group", "limit", "union")

@@ -6,6 +6,8 @@ session is worked out when it is asked, from the first and the last of its event
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from airflow_provider_posthog.emulator.hogql.ast import Column
 from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
 
@@ -101,7 +103,7 @@ def _columns() -> str:
         "$pageview_count": "pageviews",
         "$autocapture_count": "clicks",
         "$screen_count": "screens",
-        "$channel_type": _channel(),
+        "$channel_type": _channel(_first),
         "$session_duration": "seconds",
         "duration": "seconds",
         # a visit of one page, no click and less than ten seconds; nobody knows of one without a page
@@ -126,15 +128,38 @@ def _type_of(value: str, kind: str) -> str:
     return f"multiIf({pairs}, NULL)"
 
 
-def _channel() -> str:
-    """Write PostHog's rules of channels, in its order."""
-    source, medium, campaign = (f"lower({_first(f'utm_{name}')})" for name in ("source", "medium", "campaign"))
-    domain, gad = _first("$referring_domain"), _first("gad_source")
+def _domain_type(value: str) -> str:
+    """Write what kind of site a domain is; null for one that PostHog's dictionary does not have."""
+    names = {"Search": _SEARCH, "Social": _SOCIAL, "Video": _VIDEO, "Shopping": _SHOPPING}
+    pairs = ", ".join(f"{_known(value, words)}, '{name}'" for name, words in names.items())
+    return f"multiIf({value} = '$direct', '$direct', {pairs}, NULL)"
+
+
+def _initial(name: str) -> str:
+    """Write what a person's first event said."""
+    return f"nullIf(nullIf(JSONExtractString(properties, '$initial_{name.removeprefix('$')}'), ''), 'null')"
+
+
+#: Columns of persons: where they first came from. ClickHouse works them out of their properties.
+FIRST_SOURCES = ("$virt_initial_referring_domain_type", "$virt_initial_channel_type")
+
+
+def first_sources() -> str:
+    """Write these columns of the table of persons."""
+    written = _domain_type(_initial("$referring_domain")), _channel(_initial)
+    pairs = zip(FIRST_SOURCES, written, strict=True)
+    return ", ".join(f"`{name}` Nullable(String) ALIAS {sql}" for name, sql in pairs)
+
+
+def _channel(first: Callable[[str], str]) -> str:
+    """Write PostHog's rules of channels, in its order; ``first`` writes a property of the first event."""
+    source, medium, campaign = (f"lower({first(f'utm_{name}')})" for name in ("source", "medium", "campaign"))
+    domain, gad = first("$referring_domain"), first("gad_source")
     shop = f"match({campaign}, '^(.*(([^a-df-z]|^)shop|shopping).*)$')"
     video = f"match({campaign}, '^(.*video.*)$')"
-    has_fb = f"{_first('fbclid')} IS NOT NULL"
+    has_fb = f"{first('fbclid')} IS NOT NULL"
     paid = (
-        f"{medium} IN {_PAID_MEDIA} OR startsWith({medium}, 'paid') OR {_first('gclid')} IS NOT NULL"
+        f"{medium} IN {_PAID_MEDIA} OR startsWith({medium}, 'paid') OR {first('gclid')} IS NOT NULL"
         f" OR {gad} IS NOT NULL"
     )
     paid_medium = f"multiIf({medium} IN ('display', 'banner', 'cpm'), 'Display', NULL)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_posthog.emulator.hogql.replay import replay_statements
-from airflow_provider_posthog.emulator.hogql.sessions import session_statements
+from airflow_provider_posthog.emulator.hogql.sessions import FIRST_SOURCES, first_sources, session_statements
 
 TABLES = """
 CREATE TABLE {db}.events (
@@ -18,7 +18,8 @@ CREATE TABLE {db}.events (
 ) ENGINE = MergeTree ORDER BY (toDate(timestamp), event, cityHash64(distinct_id), cityHash64(uuid))
 SAMPLE BY cityHash64(distinct_id);
 CREATE TABLE {db}.persons (
-    id UUID, created_at DateTime64(3, 'UTC'), team_id Int64 DEFAULT {team}, properties String, is_identified Int8
+    id UUID, created_at DateTime64(3, 'UTC'), team_id Int64 DEFAULT {team}, properties String, is_identified Int8,
+    {first}
 ) ENGINE = MergeTree ORDER BY id;
 CREATE TABLE {db}.person_distinct_ids (team_id Int64 DEFAULT {team}, distinct_id String, person_id UUID)
 ENGINE = MergeTree ORDER BY distinct_id;
@@ -40,8 +41,25 @@ CREATE TABLE {db}.flag_evaluations (
     uuid UUID DEFAULT generateUUIDv4(), event String DEFAULT '$feature_flag_called', properties String,
     timestamp DateTime64(6, 'UTC'), team_id Int64 DEFAULT {team}, distinct_id String, created_at DateTime64(6, 'UTC'),
     person_id UUID, flag_key String, response String, session_id String
-) ENGINE = MergeTree ORDER BY timestamp
+) ENGINE = MergeTree ORDER BY timestamp;
+CREATE TABLE {db}.person_distinct_id_overrides (team_id Int64 DEFAULT {team}, distinct_id String, person_id UUID)
+ENGINE = MergeTree ORDER BY distinct_id
 """
+
+# what PostHog's own rows have besides what is seen of them
+_DELETED = ("toInt8(0) AS is_deleted", "toInt64(0) AS version")
+_RAW: dict[str, tuple[str, ...]] = {
+    "persons": (*(f"`{name}`" for name in FIRST_SOURCES), *_DELETED),
+    "person_distinct_ids": _DELETED,
+    "person_distinct_id_overrides": _DELETED,
+    "groups": (),
+    "cohort_people": ("toInt8(1) AS sign", "toInt64(0) AS version"),
+}
+
+
+def _raw(table: str) -> str:
+    columns = ", ".join(["*", *_RAW[table]])
+    return f"CREATE VIEW {{db}}.raw_{table} AS SELECT {columns} FROM {{db}}.{table}"  # noqa: S608 - of our own making
 
 
 def create_statements(database: str, team: int = 1) -> list[str]:
@@ -50,5 +68,6 @@ def create_statements(database: str, team: int = 1) -> list[str]:
     :param database: the project's ClickHouse database
     :param team: the project's id, which its rows carry
     """
-    tables = [*TABLES.split(";\n"), *session_statements(), *replay_statements()]
-    return [f"CREATE DATABASE {database}", *(statement.format(db=database, team=team) for statement in tables)]
+    tables = [*TABLES.split(";\n"), *map(_raw, _RAW), *session_statements(), *replay_statements()]
+    first = first_sources()
+    return [f"CREATE DATABASE {database}", *(table.format(db=database, team=team, first=first) for table in tables)]

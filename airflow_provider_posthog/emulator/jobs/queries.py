@@ -203,7 +203,7 @@ class QueryService:
         node, began = work.node, self._core.clock.now()
         entry: dict[str, object] = {
             "query_id": str(uuid.uuid4()),
-            "query": node["query"] if node["kind"] == "HogQLQuery" else json.dumps(node),
+            "query": node["query"] if isinstance(node.get("query"), str) else json.dumps(node),
             "query_start_time": began,
             "kind": "Select",
             "query_type": node["kind"],

@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from airflow_provider_posthog.emulator.clock import iso
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
+from airflow_provider_posthog.emulator.hogql.node import check_shape
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, parse_error
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Handler, Route
 from airflow_provider_posthog.emulator.jobs.queries import Status, as_api_error
+from airflow_provider_posthog.emulator.jobs.runner import unwrap
 
 READ = ("query:read",)
 MODES = (
@@ -55,6 +57,7 @@ async def create(request: Request) -> Made:
             f"1 validation error for QueryRequest\nquery\n  Field required [type=missing, input={body!r}]"
         )
     queries = request.state.queries
+    check_shape(unwrap(query))
     key = queries.key(query)
     known = None if mode.startswith("force_") else queries.fresh(key)
     if known is not None:
