@@ -239,7 +239,9 @@ def test_a_workbook_as_long_as_a_limit(make_export: MakeExport, tmp_path: Path, 
 
 def test_a_limit_that_is_a_page_size_cuts_nothing(make_export: MakeExport, tmp_path: Path) -> None:
     """PostHog fetches an EventsQuery page by page, whatever its ``limit``: more rows than that are no sign of a cut."""
-    found = fetch(make_export({"kind": "EventsQuery", "select": ["event"], "limit": 10}), f"{tmp_path}/a.csv")
+    found = fetch(
+        make_export({"kind": "EventsQuery", "select": ["event"], "limit": 10, "after": "-7d"}), f"{tmp_path}/a.csv"
+    )
     assert found["rows"] > 10
     assert exports.row_limit({"export_context": {"source": {"kind": "EventsQuery", "limit": 10}}}, 10)[0] == 10
 
