@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z_]\w{0,99}(?:\.[A-Za-z_]\w{0,99}){0,3}")
 _MOST = 50
 _BATCH = 1000
 #: How many tables one query counts, and how many bytes of values it holds, once for each table.
-_TOGETHER = 4
+_TOGETHER = 5
 _LONGEST = 200_000
 NOT_OFFERED = "this server does not offer it"
 

@@ -16,7 +16,8 @@ from tests.operators.support import connect
 SALT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 #: What else today's servers tell of that may hold distinct ids.
-EMPTY = {"posthog.ai_events": 0, "system.session_recordings": 0, "system.support_tickets": 0}
+_OF_IDS = ("person_distinct_id_overrides", "raw_person_distinct_id_overrides", "raw_person_distinct_ids")
+EMPTY = dict.fromkeys((*_OF_IDS, "posthog.ai_events", "system.session_recordings", "system.support_tickets"), 0)
 
 
 def visit(lab: Lab) -> str:
