@@ -16,12 +16,12 @@ import math
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from airflow_provider_posthog.api.call import Answer
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.wait_log import Slowdown
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.patterns import pattern
 
 #: PostHog's code of a 429 that means this budget.

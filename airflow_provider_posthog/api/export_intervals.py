@@ -6,11 +6,11 @@ Days and weeks begin at an hour of a time zone, so that some days last 23 or 25 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError, clean
 from airflow_provider_posthog.patterns import pattern
 

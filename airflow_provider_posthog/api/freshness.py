@@ -8,7 +8,7 @@ now), and reading the insight does not show a failure. :func:`fault` proves that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import failure_in
+from airflow_provider_posthog.dataclass import dataclass
 
 State = Literal["fresh", "calculated", "failed", "timeout", "unreachable", "refused", "cut"]
 STATES: frozenset[str] = frozenset({"fresh", "calculated", "failed", "timeout", "unreachable", "refused", "cut"})

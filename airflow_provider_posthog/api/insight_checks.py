@@ -6,7 +6,7 @@ import math
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import Timed, moment, timed
 from airflow_provider_posthog.api.states import Verdict, failure_in
 from airflow_provider_posthog.api.steps import Steps, Stopped
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogServerError,

@@ -18,10 +18,10 @@ import math
 import operator as operators
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
 from airflow_provider_posthog.api.insight_series import Number, Reading
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 from airflow_provider_posthog.patterns import pattern
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.patterns import pattern
 
 #: The zone where days end last: if the project's zone is not known, no point is taken for complete too soon.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NoReturn
 
@@ -13,6 +13,7 @@ from airflow_provider_posthog.api.insight_ranges import STEPS, Window
 from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.times import read_iso
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 from airflow_provider_posthog.patterns import pattern
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from airflow_provider_posthog.api import (
@@ -24,6 +24,7 @@ from airflow_provider_posthog.api.call import STATUS_BYTES, Call
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES, RetryPolicy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Generic, Literal, TypedDict, TypeVar, cast
 
 from airflow_provider_posthog.api.byte_budget import BudgetHeaders
 from airflow_provider_posthog.api.call import Answer, Call, json_object
 from airflow_provider_posthog.api.endpoint import endpoint
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogTransportError
 
 Refresh = Literal[

@@ -9,12 +9,13 @@ somebody pays.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.patterns import pattern
 
 RETRYABLE_STATUSES = frozenset({408, 425, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar, cast
 
 from airflow_provider_posthog.api.call import Answer, Call
 from airflow_provider_posthog.api.times import read_iso
+from airflow_provider_posthog.dataclass import dataclass
 
 T = TypeVar("T")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple, NoReturn
 
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 DEFAULT_HOST = "https://us.posthog.com"

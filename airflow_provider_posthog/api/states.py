@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import clean
 from airflow_provider_posthog.patterns import pattern
 

@@ -20,11 +20,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from airflow_provider_posthog.api.call import Call
 from airflow_provider_posthog.api.retry import RetryPolicy
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogError
 
 if TYPE_CHECKING:

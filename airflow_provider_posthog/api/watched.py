@@ -8,12 +8,12 @@ retry reads back: ``backfill/<export>/<backfill>/<since>``. Its first word is ne
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict, of_run
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError, clean
 
 #: Seconds for which PostHog may not know a backfill whose id it has just returned.

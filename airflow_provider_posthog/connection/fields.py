@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from airflow_provider_posthog.api.settings import (
     DEFAULT_CONNECT_TIMEOUT,
@@ -24,6 +23,7 @@ from airflow_provider_posthog.connection.address import (
     read_ingestion_host,
     stripped,
 )
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.patterns import pattern
 

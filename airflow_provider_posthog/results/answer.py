@@ -8,12 +8,13 @@ at 100, any at 50,000, and each SELECT of a UNION by itself. What no answer can 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_posthog.api.hogql import Limits, limits_of, one_statement
 from airflow_provider_posthog.api.queries import DEFAULT_ROWS, MAX_ROWS
 from airflow_provider_posthog.api.states import failure_in
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogIncompleteError,

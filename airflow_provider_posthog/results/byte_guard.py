@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.byte_budget import ByteBudget, shown
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogRateLimitError, PostHogSettingsError
 
 if TYPE_CHECKING:

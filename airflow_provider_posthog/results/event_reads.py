@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_posthog.api.hogql import significant
+from airflow_provider_posthog.dataclass import dataclass
 
 #: Where a list of tables ends, so that a comma after it lists no table.
 _CLAUSES = frozenset(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -20,6 +19,7 @@ from airflow_provider_posthog.api.checks import Finding
 from airflow_provider_posthog.api.server_time import moment, timed
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import (
     PostHogAuthenticationError,
     PostHogError,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.storage.atomic_file import AtomicFile, is_flat, make_folder
 
 

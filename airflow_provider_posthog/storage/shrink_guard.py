@@ -6,8 +6,7 @@ less make rows and count agree. What an earlier load has left is a witness that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 
 #: The largest share of the rows that may be gone.

@@ -12,10 +12,10 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from threading import RLock
 from typing import Any
 
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogError, PostHogIncompleteError
 from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.atomic_file import TRIES, AtomicFile, FileSystem, is_flat, make_folder, move

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from airflow_provider_posthog.audit.claims import left_on_purpose
 from airflow_provider_posthog.compat import TaskGroup, approval_operator
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.operators.erasure import (
     PostHogDiscardErasureOperator,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 
 from airflow_provider_posthog.api.jobs import LONGEST_OVERRUN
 from airflow_provider_posthog.compat import before_execution_timeout
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogJobTimeout
 from airflow_provider_posthog.tasks.timeouts import PostHogTaskTimeout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from airflow_provider_posthog.compat import (
     default_deferrable,
     is_of_earlier_try,
 )
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import NotSettled, PostHogRateLimitError
 from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator

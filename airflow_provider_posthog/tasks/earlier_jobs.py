@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.tasks.identity import Identity, Job, Marker
 
 

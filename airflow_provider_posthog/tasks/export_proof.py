@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.export_intervals import Interval
 from airflow_provider_posthog.api.times import read_iso
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.tasks.batch_export import describe

@@ -6,11 +6,12 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from datetime import datetime
 from typing import Any
 
 from airflow_provider_posthog.compat import deployment, iteration_of, reschedules_of
+from airflow_provider_posthog.dataclass import dataclass
 
 #: Seconds by which PostHog's clock may be behind ours.
 CLOCKS_DIFFER = 60.0

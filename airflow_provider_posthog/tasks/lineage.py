@@ -10,7 +10,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from airflow_provider_posthog.api.hogql import tokens
 from airflow_provider_posthog.assets import Dataset, openlineage_namespace
 from airflow_provider_posthog.compat import ObjectStoragePath, openlineage_listens
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.patterns import pattern
 

@@ -8,7 +8,7 @@ PostHog remembers when it started that.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -18,6 +18,7 @@ from airflow_provider_posthog.api.insights import Insight
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.steps import Steps, Stopped
 from airflow_provider_posthog.compat import StateStore, state_store
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.tasks.identity import Identity
 

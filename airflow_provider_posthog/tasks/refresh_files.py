@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.api.freshness import Target
 from airflow_provider_posthog.api.insights import Insight
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.result_file import Output
 from airflow_provider_posthog.tasks.storage_path import storage_path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_posthog.api.freshness import Outcome, Target
@@ -14,6 +13,7 @@ from airflow_provider_posthog.api.insight_values import Pick, Reading, kind_of, 
 from airflow_provider_posthog.api.insights import Insight, runnable_query
 from airflow_provider_posthog.api.queries import more_rows, placeholders
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogIncompleteError,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ from airflow_provider_posthog.api import dashboards, exports, insights
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 
 #: Seconds by which the clocks of PostHog's own machines may differ.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.compat import ObjectStoragePath
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
 from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.tasks.storage_path import is_bucket, storage_path

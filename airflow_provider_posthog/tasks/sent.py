@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from airflow_provider_posthog.dataclass import dataclass
 
 
 @dataclass(frozen=True)

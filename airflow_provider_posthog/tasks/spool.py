@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import NotSettled, PostHogLoadError, PostHogRateLimitError
 from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import NamedTuple
 
 from airflow_provider_posthog.api.hogql.lexer import Token, significant
 from airflow_provider_posthog.api.hogql.numbers import number_of
+from airflow_provider_posthog.dataclass import dataclass
 
 _SETS = frozenset({"UNION", "EXCEPT", "INTERSECT"})
 _PAIRS = {"(": ")", "[": "]", "{": "}"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError, PostHogSettingsError
 from airflow_provider_posthog.tasks.certificate_notices import MAX_TEXT, checked_text
 from airflow_provider_posthog.tasks.erasure_end import ErasureEndOperator
