@@ -67,7 +67,7 @@ def test_a_person_decides(
     wait_for("the deletion", lambda: approved.states()["erase_persons.delete"] not in WAITING)
     assert approved.states()["erase_persons.delete"] == "success", approved.states()
     posthog_alone.sweep()
-    assert airflow.wait_for_run("erasure", approved.run_id) == "success", approved.states()
+    assert airflow.wait_for_run("erasure", approved.run_id) == "success", approved.logs()
     assert approved.person.readable() == []
     assert rejected.person.readable() != []
 
