@@ -343,6 +343,8 @@ def test_good_views(place: Place, failing: list[str], state: str) -> None:
 
 
 def test_make_ui_has_what_the_examples_name(place: Place) -> None:
+    place.posthog.reset()  # of the customers of other tests
+    place.hurry()
     furnish(place.posthog, place.folder)
     assert green(place.run(place.example("good_views"))[0])
     assert green(place.run(place.example("experiment_results", mode="poke"))[0])

@@ -92,8 +92,10 @@ def test_sixty_insights_number_by_number(posthog: EmulatorProcess) -> None:
             made = table_of({**answer, "query": node})
             column = made.columns.index("value" if "value" in made.columns else "count")
             ours = [float(row[column]) for row in made.rows]
-            assert ours == pytest.approx(_numbers(text, node["kind"])), node
-            if "date" in made.columns:
+            if "date" in made.columns:  # in the CSV, a column is where its date was first named, by either period
+                assert sorted(ours) == pytest.approx(sorted(_numbers(text, node["kind"]))), node
                 assert _by_date(made) == pytest.approx(_by_date_in_csv(text)), node
+            else:
+                assert ours == pytest.approx(_numbers(text, node["kind"])), node
             compared += 1
     assert compared == 60
