@@ -80,10 +80,6 @@ else:
     except ImportError:  # 2.11
         from airflow.notifications.basenotifier import BaseNotifier
     try:
-        from airflow.sdk import RetryDecision, RetryPolicy
-    except ImportError:  # before 3.3
-        RetryDecision, RetryPolicy = None, object
-    try:
         from airflow.sdk.log import mask_secret
     except ImportError:
         try:
@@ -92,7 +88,9 @@ else:
             from airflow.utils.log.secrets_masker import mask_secret
 
     def __getattr__(name: str) -> object:
-        """Load what Airflow 2 has not when it is asked for, so that only who asks hears of it."""
+        """Load what few ask for when it is asked for, so that only who asks waits, or hears that Airflow has it not."""
+        if name in ("RetryDecision", "RetryPolicy"):
+            return _retry_policies()[name]
         if name != "BaseEventTrigger":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
@@ -232,7 +230,15 @@ def _get_connection_with_extra(conn_id: str) -> Connection:
 
 def has_retry_policies() -> bool:
     """Return whether Airflow asks a task's policy what to do after a failure (3.3 and newer)."""
-    return RetryDecision is not None
+    return _retry_policies()["RetryDecision"] is not None
+
+
+def _retry_policies() -> dict[str, Any]:
+    try:
+        from airflow.sdk import RetryDecision, RetryPolicy
+    except ImportError:  # before 3.3
+        return {"RetryDecision": None, "RetryPolicy": object}
+    return {"RetryDecision": RetryDecision, "RetryPolicy": RetryPolicy}
 
 
 @functools.cache
