@@ -26,7 +26,7 @@ else:
             return lambda given: dataclass(given, **options)
         if options.keys() - {"frozen"}:
             return dataclasses.dataclass(cls, **options)
-        own = vars(cls).keys() & {"__eq__", "__hash__", "__repr__"}
+        own = {name for name in ("__eq__", "__hash__", "__repr__") if vars(cls).get(name) is not None}
         made = dataclasses.dataclass(cls, eq=False, repr=False, **options)
         shared = {"__eq__": _equals, "__hash__": _hash if options.get("frozen") else None, "__repr__": _shown}
         for name in shared.keys() - own:

@@ -149,6 +149,8 @@ def _start_airflow(posthog: EmulatorProcess) -> str:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog.airflow_connection_json(),
         "POSTHOG_EXAMPLE_FILES": f"file://{LANDING}",
+        "POSTHOG_EXAMPLE_HOST": posthog.url.partition("://")[2],
+        "POSTHOG_EXAMPLE_PROJECT": str(posthog.project_id),
         "POSTHOG_EXAMPLE_START": FIRST_DAY.isoformat(),
         "AIRFLOW_CONN_WAREHOUSE": json.dumps({"conn_type": "duckdb", "host": str(LOADED)}),
         "NO_PROXY": "127.0.0.1",

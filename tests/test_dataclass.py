@@ -51,6 +51,27 @@ class Own:
         return "own"
 
 
+@dataclass(frozen=True)
+class OwnEquality:
+    x: int
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, OwnEquality)
+
+
+@dataclasses.dataclass(frozen=True)
+class StandardOwnEquality:
+    x: int
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StandardOwnEquality)
+
+
+def test_what_a_class_says_itself_stays() -> None:
+    assert OwnEquality(1) == OwnEquality(2)
+    assert hash(OwnEquality(1)) == hash(StandardOwnEquality(1))
+
+
 def test_they_are_shown_as_the_standard_ones() -> None:
     assert repr(Point(1, note="n")) == repr(Standard(1, note="n")).replace("Standard", "Point")
     assert repr(Farther(1)) == "Farther(x=1, y=2, note='', z=3)"

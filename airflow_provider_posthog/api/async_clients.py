@@ -312,13 +312,14 @@ def tls_context(verify: bool | str) -> ssl.SSLContext | bool:
     named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if named:
         return ca_context(named)
-    return _own_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    # httpx reads these, each time anew.
+    named = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    return ca_context(named) if named and os.path.exists(named) else _own_context()
 
 
-@lru_cache(maxsize=8)
-def _own_context(file: str | None, folder: str | None) -> ssl.SSLContext:
-    """Return the context that httpx makes, which reads these two variables; made once, as :func:`ca_context` is."""
-    return httpx.create_ssl_context()
+@lru_cache(maxsize=1)
+def _own_context() -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=False)
 
 
 #: Packages whose errors httpx may let through, such as those of a SOCKS proxy that answers nonsense.

@@ -138,7 +138,7 @@ class CannotErase(TypedDict, total=False):
 class CommonFacts(TypedDict, total=False):
     """The common facts of a record; all are optional.
 
-    ``identifiers`` are what was asked for, ``not_found`` those that lead to nobody (both pairs of kind and value when
+    ``identifiers`` are what was asked for, ``not_found`` those that match no person (both pairs of kind and value when
     appended, pseudonyms in the record). ``before`` and ``after`` are sums over all persons. ``calls`` counts the calls
     by endpoint (``persons.bulk_delete``). ``options`` are those of the request. ``deadline`` says until when it has to
     be answered. ``error`` is the name of a class and its message. ``reason`` and ``decision`` say why a request was

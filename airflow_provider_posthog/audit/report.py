@@ -147,7 +147,7 @@ def summary(verdict: Verdict) -> str:
     lines += [f"    - {doubt}" for doubt in ([] if look == "good" else verdict.doubts)]
     lines += [f"  {line}" for line in _ending(verdict)]
     if verdict.story.not_found:
-        lines.append(f"  identifiers that led to nobody: {verdict.story.not_found}")
+        lines.append(f"  identifiers that matched no person: {verdict.story.not_found}")
     lines += [f"  note: {note}" for note in [*filter(None, [_hidden(verdict)]), *verdict.notes]]
     return "\n".join(lines)
 
@@ -207,7 +207,7 @@ def _headline(verdict: Verdict) -> str:
     left = _list(f"Left on purpose: {clause}." for clause in verdict.story.left)
     lost = verdict.story.not_found
     what, whom = ("identifier", "it") if lost == 1 else ("identifiers", "them")
-    more = f"<p>{lost:,} {what} led to nobody: nothing was erased for {whom}.</p>" if lost else ""
+    more = f"<p>{lost:,} {what} matched no person: nothing was erased for {whom}.</p>" if lost else ""
     more += "".join(f"<p>{text(line)}</p>" for line in [*_ending(verdict), *_time(verdict)])
     return (
         "<h1>Certificate of an erasure in PostHog</h1>"

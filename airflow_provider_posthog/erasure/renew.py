@@ -25,7 +25,7 @@ class Renewed:
     """What has changed.
 
     :param added: how many distinct ids were added.
-    :param gone: how many profiles are gone, whose distinct ids belong to nobody.
+    :param gone: how many profiles are gone, whose distinct ids belong to no person.
     :param moved: the persons whose distinct ids belong to another person now.
     """
 

@@ -39,7 +39,7 @@ class Resolved:
     """The result of a batch of identifiers.
 
     :param persons: the persons, each once.
-    :param not_found: the identifiers that lead to nobody and to no event.
+    :param not_found: the identifiers that match no person and to no event.
     """
 
     persons: list[Person] = field(default_factory=list)

@@ -17,14 +17,14 @@ from airflow_provider_posthog.erasure.resolve import BATCH, resolve
 from airflow_provider_posthog.erasure.work_file import Header, Totals, WorkFileSystem, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogErasureError
 
-#: Up to this many identifiers that lead to nobody are reported by their place.
+#: Up to this many identifiers that match no person are reported by their place.
 _MAX_PLACES = 100
 _MAX_KEPT = 10_000
 
 
 @dataclass
 class NotFound:
-    """The identifiers that lead to nobody: how many of each kind, and where they were given.
+    """The identifiers that match no person: how many of each kind, and where they were given.
 
     :param identifiers: some of them; for the certificate only, which holds HMACs of them.
     """
@@ -57,7 +57,7 @@ class Search:
     :param header: of the work file.
     :param totals: sums over the persons.
     :param uuids: of the persons; none if there are more than may be named.
-    :param not_found: the identifiers that lead to nobody.
+    :param not_found: the identifiers that match no person.
     """
 
     header: Header
@@ -143,6 +143,6 @@ def _check(totals: Totals, missing: NotFound, must_find_all: bool) -> None:
         )
     if must_find_all and remedy["count"]:
         raise PostHogErasureError(
-            f"NOT_FOUND: {remedy['count']} identifiers lead to nobody ({', '.join(remedy['places'][:10])}).",
+            f"NOT_FOUND: {remedy['count']} identifiers match no person ({', '.join(remedy['places'][:10])}).",
             states={"NOT_FOUND": remedy["count"]},
         )

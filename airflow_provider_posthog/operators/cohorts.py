@@ -198,7 +198,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self._write_rejects(output, context, unknown, missing)
         self._prove(number, missing, unknown)
         words = number, counted(len(wanted), "person"), counted(len(unknown), "id")
-        self.concludes("Cohort %d has all of %s; %s belong to nobody", *words)
+        self.concludes("Cohort %d has all of %s; %s belong to no person", *words)
         return {
             "cohort_id": number,
             "created": fill.created,

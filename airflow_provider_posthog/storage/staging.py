@@ -95,7 +95,10 @@ class Staging:
         if progress is not None and own and progress["began"] >= owner.since - _CLOCKS_DIFFER:
             staging = cls(fs, root, interval, progress)
             if progress["files"]:
-                log.info("Keeping %d files of %s that an earlier try wrote", len(progress["files"]), interval.stem)
+                count = len(progress["files"])
+                log.info(
+                    "Keeping %d %s of %s from an earlier try", count, "file" if count == 1 else "files", interval.stem
+                )
         else:
             if progress is not None:
                 cls(fs, root, interval, progress).discard()

@@ -45,7 +45,7 @@ _BODY = """\
  {{ 'was' if resolved.others == 1 else 'were' }} not asked for, and\
  {{ 'belongs' if resolved.others == 1 else 'belong' }} to the same persons{% endif %}
 
-- Identifiers that lead to nobody: {{ resolved.not_found.count }}\
+- Identifiers that match no person: {{ resolved.not_found.count }}\
 {% if resolved.not_found.places %} ({{ resolved.not_found.places[:10] | join(', ') }}){% endif %}
 
 {% if resolved.future_events %}- Dated in the future, and left by PostHog: {{ count(resolved.future_events, 'event') }}

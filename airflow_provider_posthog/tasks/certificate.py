@@ -69,7 +69,7 @@ class Certificate:
 
         :param work: the work file.
         :param identifiers: what was asked for.
-        :param missing: what of it leads to nobody.
+        :param missing: what of it matches no person.
         :param deadline: until when it has to be answered.
         """
         totals = work.totals()

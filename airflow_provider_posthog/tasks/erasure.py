@@ -214,7 +214,7 @@ class PostHogErasureOperator(PeopleOperator):
         :param server: the server.
         :param max_persons: the most persons there may be.
         :param verify_by: ``distinct_id`` or ``uuid``.
-        :param must_find_all: fail if an identifier leads to nobody.
+        :param must_find_all: fail if an identifier matches no person.
         """
         from airflow_provider_posthog.erasure.search import Limits, new_header, search
 
@@ -297,7 +297,7 @@ class PostHogErasureOperator(PeopleOperator):
             counted(totals.events, "event"),
             counted(totals.recordings, "recording"),
             f". {totals.others:,} of the distinct ids were merged with those asked for" if totals.others else "",
-            f". {counted(lost, 'identifier')} {'leads' if lost == 1 else 'lead'} to nobody" if lost else "",
+            f". {counted(lost, 'identifier')} {'matches' if lost == 1 else 'match'} no person" if lost else "",
         )
         if totals.future_events:
             self.log.warning("%d events are dated in the future: PostHog's deletion leaves them", totals.future_events)

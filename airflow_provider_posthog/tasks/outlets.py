@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from airflow_provider_posthog.assets import openlineage_namespace
@@ -19,7 +20,8 @@ def tell_outlets(context: Mapping[str, Any], outlets: Collection[Any], extra: Ma
     :param outlets: the task's outlets.
     :param extra: JSON, small, without personal data.
     """
-    _warn_of_other_projects(context.get("task"), outlets)
+    with suppress(Exception):  # the work is done: a connection that cannot be read now must not fail it
+        _warn_of_other_projects(context.get("task"), outlets)
     # OpenLineage asks the task of the task instance; in Airflow 3.0 the context has the one that was copied for it.
     for task in (getattr(context.get("ti"), "task", None), context.get("task")):
         note_lineage = getattr(task, "note_lineage", None)
@@ -48,6 +50,8 @@ def _warn_of_other_projects(task: object, outlets: Collection[Any]) -> None:
     if not ours or not isinstance(task, PostHogOperator):
         return
     settings = task.hook.settings()
+    if settings.project_id is None:
+        return
     project = f"{openlineage_namespace(settings.base_url)}/{settings.project_id}"
     for uri in ours:
         if not f"{uri}/".startswith(f"{project}/"):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
+from pathlib import Path
 
 import httpx
 import pytest
 
 from airflow_provider_posthog.api import exports
-from airflow_provider_posthog.api.async_clients import AsyncClient
+from airflow_provider_posthog.api.async_clients import AsyncClient, tls_context
 from airflow_provider_posthog.api.settings import ClientSettings
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from tests.support.fixtures import Certificates
 from tests.support.scripted import ScriptedServer, ok
 from tests.support.waiting import wait_for
@@ -98,3 +101,25 @@ def test_the_triggerer_trusts_what_the_worker_trusts(
             return await client.send(exports.retrieve(1))
 
     assert asyncio.run(run()) == EXPORT
+
+
+def test_a_ca_file_is_read_once_and_again_when_it_has_changed(
+    certificates: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes(Path(certificates.ca_file).read_bytes())
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    for verify in (str(bundle), True):
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+        first = tls_context(verify)
+        assert tls_context(verify) is first
+        bundle.write_bytes(bundle.read_bytes() + b"\n")
+        assert tls_context(verify) is not first
+    bundle.write_text("no certificate")
+    with pytest.raises(PostHogSettingsError, match="CA file"):
+        tls_context(str(bundle))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none"))
+    assert isinstance(tls_context(True), ssl.SSLContext)
+    assert tls_context(True) is tls_context(True)
+    assert tls_context(False) is False

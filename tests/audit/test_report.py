@@ -205,8 +205,8 @@ def test_identifiers_that_led_to_nobody_are_told(place: Place) -> None:
     trail.append("note", not_found=IDENTIFIERS[:2])
     fill(trail)
     verdict = verify_folder(trail.folder, fs)
-    assert "2 identifiers led to nobody: nothing was erased for them." in words(report(verdict))
-    assert "identifiers that led to nobody: 2" in summary(verdict)
+    assert "2 identifiers matched no person: nothing was erased for them." in words(report(verdict))
+    assert "identifiers that matched no person: 2" in summary(verdict)
 
 
 def test_no_record_at_all() -> None:

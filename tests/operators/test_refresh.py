@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -663,7 +664,7 @@ def test_extra_of_the_asset_event_tells_the_numbers(connected: EmulatorProcess) 
 
 
 def test_an_outlet_of_another_project_is_warned_of(
-    connected: EmulatorProcess, caplog: pytest.LogCaptureFixture
+    connected: EmulatorProcess, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from airflow_provider_posthog.assets import create_asset
 
@@ -673,10 +674,23 @@ def test_an_outlet_of_another_project_is_warned_of(
     wrong = create_asset(project_id=12345, kind="dashboard", id=dashboard, host=host)
     operator = dashboard_refresh(dashboard=dashboard, outlets=[own, wrong])
     operator.execute({**context(), "task": operator})
-    warned = [record.getMessage() for record in caplog.records if "outlet" in record.getMessage()]
+    said = caplog.text + capsys.readouterr().out  # Airflow 3 logs past Python's logging
+    warned = [line for line in said.splitlines() if "The outlet" in line]
     assert len(warned) == 1
     assert f"{host}/12345/dashboard" in warned[0]
     assert f"posthog://{host}/1" in warned[0]
+
+
+def test_an_outlet_is_told_though_the_connection_can_no_longer_be_read() -> None:
+    """The work is done by then."""
+    from airflow_provider_posthog.assets import create_asset
+    from airflow_provider_posthog.tasks.outlets import tell_outlets
+
+    event = SimpleNamespace(extra={})
+    asset = create_asset(project_id=1, kind="dashboard", id=7)
+    operator = dashboard_refresh(dashboard=7, outlets=[asset], posthog_conn_id="gone")
+    tell_outlets({"task": operator, "outlet_events": {asset: event}}, [asset], {"refreshed": 2})
+    assert event.extra == {"refreshed": 2}
 
 
 def test_connect_is_used(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> None:

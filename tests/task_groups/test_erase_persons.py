@@ -142,7 +142,7 @@ def test_a_person_is_asked_where_airflow_can() -> None:
         "- PostHog: project 3 on https://posthog.example ([its persons](https://posthog.example/project/3/persons))",
         "- Deleted there: 2 persons, 7 events, 1 recording",
         "- Their distinct ids: 4, of which 1 was not asked for, and belongs to the same persons",
-        "- Identifiers that lead to nobody: 3 (line 4)",
+        "- Identifiers that match no person: 3 (line 4)",
         "- Without a profile, and so not deleted: 2",
         "- Received: not known; due: 2026-12-29",
     ):

@@ -206,7 +206,7 @@ def test_somebody_approves_an_erasure_by_what_the_page_says_and_gets_a_certifica
         f"PostHog: project 1 on {three.posthog.url}",
         "Deleted there: 1 person, 0 events, 0 recordings",
         "Their distinct ids: 2",
-        "Identifiers that lead to nobody: 1 (email in line 3)",
+        "Identifiers that match no person: 1 (email in line 3)",
         "Their rows are deleted, too, in loaded (warehouse)",
         "What is deleted cannot be brought back.",
     ):

@@ -129,7 +129,7 @@ class Filler:
         return part
 
     def _meant(self, call: Call) -> Node:
-        """Write a function of PostHog's own as what it stands for."""
+        """Replace a call of one of PostHog's own functions by what PostHog writes in its place."""
         find(call.name, newer=True).check(len(call.args))
         if call.name == "matchesAction":
             return self.catalog.matches_action(call, self.selects[-1].source if self.selects else [])

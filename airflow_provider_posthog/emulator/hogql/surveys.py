@@ -65,7 +65,7 @@ def _submissions(args: list[Node]) -> Node:
     return Compare("in", Field(["uuid"]), last)
 
 
-#: What stands for a call of each of these functions.
+#: What PostHog writes in place of a call of each of these functions.
 SURVEYS: Mapping[str, Callable[[list[Node]], Node]] = {
     "getSurveyResponse": _response,
     "uniqueSurveySubmissionsFilter": _submissions,

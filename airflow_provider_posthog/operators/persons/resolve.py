@@ -28,7 +28,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
 
     That includes several persons with one e-mail address, all distinct ids merged into a person, and distinct ids that
     occur only in events; each hit is checked. E-mail addresses match whatever their case, as a property of the profile
-    and as a distinct id; one that occurs only in the properties of events, such as a former address, leads to nobody.
+    and as a distinct id; one that occurs only in the properties of events, such as a former address, matches no person.
     The distinct ids go into the work file, and nowhere else. The task returns, logs and shows counts only, and no UUIDs
     either, since whoever knows a distinct id can calculate them. Values in the events of other persons are not
     searched, and deleting a person does not reach them.
@@ -49,7 +49,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         ``distinct_id``, ``email`` and ``uuid``.
     :param work_path: the work file that is written for the next tasks.
     :param max_persons: the most persons there may be; more are an error.
-    :param must_find_all: fail if one of the identifiers leads to nobody. Without it, ``not_found`` counts them.
+    :param must_find_all: fail if one of the identifiers matches no person. Without it, ``not_found`` counts them.
     :param verify_by: ``distinct_id``, or ``uuid`` to keep distinct ids out of the work file: then events that carry
         another UUID, and recordings, cannot be checked.
     :param received_at: the day when the request was received (a date or ISO text, such as
