@@ -95,10 +95,7 @@ class Staging:
         if progress is not None and own and progress["began"] >= owner.since - _CLOCKS_DIFFER:
             staging = cls(fs, root, interval, progress)
             if progress["files"]:
-                count = len(progress["files"])
-                log.info(
-                    "Keeping %d %s of %s from an earlier try", count, "file" if count == 1 else "files", interval.stem
-                )
+                log.info("Files of %s kept from an earlier try: %d", interval.stem, len(progress["files"]))
         else:
             if progress is not None:
                 cls(fs, root, interval, progress).discard()
