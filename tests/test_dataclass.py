@@ -5,16 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
-import subprocess
-import sys
 from dataclasses import field
-from pathlib import Path
 
 import pytest
 
 from airflow_provider_posthog.dataclass import dataclass
-
-ROOT = Path(__file__).parents[1]
+from tests.support.parsing import callers_at_a_parse
 
 
 @dataclass(frozen=True)
@@ -103,20 +99,4 @@ def test_they_are_frozen_copied_replaced_and_pickled_as_the_standard_ones() -> N
 
 
 def test_a_parse_of_a_dag_file_makes_none_of_the_standard_ones() -> None:
-    code = """
-import dataclasses, importlib, sys
-import airflow_provider_posthog.compat
-from benchmarks.parse_cost import our_modules
-begun, made = dataclasses.dataclass, []
-def noted(cls=None, /, **options):
-    where = sys._getframe(1).f_globals["__name__"]
-    if where.startswith("airflow_provider_posthog.") and where != "airflow_provider_posthog.dataclass":
-        made.append(where)
-    return begun(cls, **options)
-dataclasses.dataclass = noted
-for name in our_modules():
-    importlib.import_module(name)
-print(made)
-"""
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout.splitlines()[-1] == "[]"
+    assert set(callers_at_a_parse("dataclasses.dataclass")) == {"airflow_provider_posthog.dataclass"}

@@ -5,15 +5,11 @@ from __future__ import annotations
 import copy
 import pickle
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from airflow_provider_posthog.patterns import pattern
-
-ROOT = Path(__file__).parents[1]
+from tests.support.parsing import callers_at_a_parse
 
 
 def test_it_does_what_a_compiled_one_does() -> None:
@@ -38,19 +34,4 @@ def test_a_wrong_one_is_told_at_its_first_use() -> None:
 
 
 def test_a_parse_of_a_dag_file_compiles_nothing_of_ours() -> None:
-    code = """
-import importlib, re, sys
-import airflow_provider_posthog.compat
-from benchmarks.parse_cost import our_modules
-begun, compiled = re.compile, []
-def kept(text, flags=0):
-    if "airflow_provider_posthog" in sys._getframe(1).f_globals["__name__"]:
-        compiled.append(text)
-    return begun(text, flags)
-re.compile = kept
-for name in our_modules():
-    importlib.import_module(name)
-print(compiled)
-"""
-    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert answer.stdout.splitlines()[-1] == "[]"
+    assert callers_at_a_parse("re.compile") == []
