@@ -61,8 +61,17 @@ def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 def new_lab(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Lab:
     tidy(posthog)
+    _begin_the_week(posthog)
     connect(monkeypatch, posthog)
     return Lab(posthog, folder)
+
+
+def _begin_the_week(posthog: EmulatorProcess) -> None:
+    """Let no deletion of a Sunday, 05:00, come into the hours and days of a test that does not wait for one."""
+    now = datetime.fromisoformat(posthog.control("POST", "clock", {"advance": 0})["now"].replace("Z", "+00:00"))
+    since = (now - timedelta(hours=6)).weekday() + 1  # days since a Sunday, 06:00
+    if since % 7 > 2:
+        posthog.advance((7 - since) * 86_400)
 
 
 class Lab:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import selectors
 import time
 from collections.abc import Callable, Coroutine
@@ -14,6 +15,8 @@ import pytest
 # They take the clock when they are imported, and would keep that of one test for all others.
 for _name in ("capture.sender", "download.http", "extract.progress"):
     importlib.import_module(f"airflow_provider_posthog.{_name}")
+#: Seconds that a loop beside the task jumps at once: the task's own thread has to keep up.
+_STRIDE = 5.0
 #: Seconds that a jump really takes, and that it may take while something is late.
 _MOMENT, _LONG_MOMENT = 0.001, 0.25
 #: What waits in naps, so that a kill need not wait for it.
@@ -45,7 +48,7 @@ class JumpingClock:
         monkeypatch.setattr(time, "time", lambda: _time() + self.jumped + self._wrong)
         monkeypatch.setattr(time, "monotonic", lambda: _monotonic() + JumpingClock.ever)
         monkeypatch.setattr(time, "sleep", self.jump)
-        monkeypatch.setattr(asyncio, "new_event_loop", lambda: _Loop(self))  # of the tasks that share their polls
+        monkeypatch.setattr(asyncio, "new_event_loop", lambda: _Loop(self, _STRIDE))  # of tasks that share polls
         for module in _NAPPING:  # a nap of a quarter of a second takes a jump, and an hour has many
             monkeypatch.setattr(f"airflow_provider_posthog.{module}._NAP", 10.0)
 
@@ -97,13 +100,14 @@ class _Selector(selectors.DefaultSelector):  # type: ignore[valid-type,misc]
         # Somebody waits for a socket (the loop's own one aside) or for a thread: that takes real time.
         if len(self.get_map()) > 1 or self.loop.threads:
             return super().select(min(timeout, 0.05))
-        self.loop.clock.jump(timeout)
+        self.loop.clock.jump(min(timeout, self.loop.stride))
         return []
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self, clock: JumpingClock) -> None:
+    def __init__(self, clock: JumpingClock, stride: float = math.inf) -> None:
         self.clock = clock
+        self.stride = stride
         self.threads = 0
         selector = _Selector()
         selector.loop = self

@@ -201,8 +201,17 @@ def rows_of_database(sql: str, *values: object) -> list[tuple[Any, ...]]:
         except sqlite3.OperationalError:  # Airflow is just closing its own last connection, which removes the log
             if not tries_left:
                 raise
+            _forget_connections()
             time.sleep(0.2)
     raise AssertionError
+
+
+def _forget_connections() -> None:
+    """Close Airflow's own: a process that it forked may have removed the log that they share. Nobody can read then."""
+    from airflow import settings
+
+    if getattr(settings, "engine", None) is not None:
+        settings.engine.dispose()
 
 
 def task_states(run: Any) -> dict[str, str]:
