@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from airflow_provider_posthog.emulator.data import web_shop
 from airflow_provider_posthog.emulator.data.warehouse import Warehouse
 from airflow_provider_posthog.emulator.data.web_shop import default_start
+from airflow_provider_posthog.emulator.state import State
 
 START = datetime(2026, 5, 4, tzinfo=timezone.utc)
 DAYS = 7
@@ -164,6 +167,36 @@ def test_the_default_window_ends_with_yesterday() -> None:
         assert house.count_events(start, start + timedelta(days=3)) == 300
     finally:
         house.close()
+
+
+@pytest.mark.parametrize("start", [None, START])
+def test_a_reset_after_midnight_makes_data_that_end_yesterday_again(
+    monkeypatch: pytest.MonkeyPatch, start: datetime | None
+) -> None:
+    today, day = default_start(0), timedelta(days=1)
+    monkeypatch.setattr(web_shop, "default_start", lambda days: today - (days + 1) * day)  # before midnight
+    house = Warehouse(events=300, days=3, start=start)
+    try:
+        state = State(house, 7)
+        monkeypatch.setattr(web_shop, "default_start", lambda days: today - days * day)  # and after it
+        _leave_something(state, today)
+        state.people.restore()
+        state.reset()
+        first = start or today - 3 * day
+        assert house.count_events(first, first + 3 * day) == 300
+        assert house.count_events(first + 2 * day, first + 3 * day) > 0
+        assert rows(house, "select count() from events") == [[300]]
+        assert len(state.people.tables.persons()) == 15
+        _leave_something(state, today)
+        state.people.restore()
+        assert rows(house, "select count() from events") == [[300]]
+    finally:
+        house.close()
+
+
+def _leave_something(state: State, at: datetime) -> None:
+    event = {"event": "mine", "distinct_id": "a", "person_id": UUID(int=1), "properties": {}}
+    state.warehouse.insert_events([{"uuid": UUID(int=2), "timestamp": at, "created_at": at, **event}])
 
 
 @pytest.mark.parametrize("events", [0, 1, 7])

@@ -115,19 +115,37 @@ class Warehouse:
         #: what fills the tables that show the server's own state, by name
         self.sources: Sources = {}
         self._database = f"project_{next(_numbers)}"
-        first = start or data.default_start(days)
-        filled = data.fill_statements(self._database, seed=seed, events=events, start=first, days=days)
-        _open.add(self._database)
-        for statement in [*create_statements(self._database, team), *filled]:
-            _run(statement)
+        self._made_of: dict[str, int] = {"seed": seed, "events": events, "days": days}
+        self._start = start
         self.team = team
         #: cohorts, actions, tables and the like that tests have given the project
         self.own = OwnTables(lambda sql: _run(sql.replace("{db}.", f"{self._database}.")), team)
+        _open.add(self._database)
+        self._make()
+
+    def _make(self) -> None:
+        """Make the project's tables with their data."""
+        self._first_day = self._start or data.default_start(self._made_of["days"])
+        filled = data.fill_statements(self._database, start=self._first_day, **self._made_of)
+        for statement in [*create_statements(self._database, self.team), *filled]:
+            _run(statement)
         for table in map(self._named, (*_OF_EVENTS, *_OF_PEOPLE)):
             # links to the same files, so it costs nothing
             _run(f"CREATE TABLE {table}_at_start AS {table}")
             _run(f"ALTER TABLE {table}_at_start ATTACH PARTITION tuple() FROM {table}")
         self._events_changed = False
+
+    def renew(self) -> bool:
+        """Make the data anew if it should end yesterday and no longer does, and tell whether it was made.
+
+        Who starts before midnight and resets after it gets what they would get from a new start.
+        """
+        if self._first_day == (self._start or data.default_start(self._made_of["days"])):
+            return False
+        with _engine_lock:
+            _run(f"DROP DATABASE {self._database}")
+            self._make()
+        return True
 
     @property
     def timezone(self) -> str:

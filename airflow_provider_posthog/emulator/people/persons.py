@@ -93,11 +93,13 @@ class People:
         self.touched = True
 
     def restore(self) -> None:
-        """Bring ClickHouse's tables back to how they were at the start."""
+        """Bring ClickHouse's tables back to how they were at the start, or would be if that were now."""
         with self.lock:
             self._tasks.clear()
-            self._core.warehouse.restore_events()
             self._core.warehouse.own.clear()
+            if self._core.warehouse.renew():
+                return
+            self._core.warehouse.restore_events()
             if self.touched:
                 self.tables.restore()
 
