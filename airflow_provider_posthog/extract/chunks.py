@@ -36,7 +36,7 @@ class Chunk:
     :param table: the rows, in the order of time and key.
     :param rows: how many.
     :param counted: what the server counted, copies included: ``rows + duplicates``.
-    :param duplicates: copies that were dropped.
+    :param duplicates: copies that were dropped, or that the pages passed over.
     :param resume_after: where the reading can be resumed, once this chunk and all before it are safe; ``None`` if it
         cannot: in the middle of a microsecond with too many rows for one window, and if rows have no time.
     """
@@ -131,12 +131,13 @@ class WindowReader:
                 f"{table.num_rows:,} with {kept.num_rows:,} (its count was {piece.rows:,} before). Rows may still be "
                 "arriving: let the task retry, or end the range earlier."
             )
-        return self._chunk(piece.window, kept, table.num_rows)
+        # A page that ends between two copies has one, and so has what was counted before ClickHouse merged them.
+        return self._chunk(piece.window, kept, max(again.rows, table.num_rows))
 
-    def _chunk(self, window: Window, kept: pa.Table, read: int) -> Chunk:
+    def _chunk(self, window: Window, kept: pa.Table, counted: int) -> Chunk:
         table = kept.select(self.schema.names)
         after = window.after(by_parts=bool(self._source.sort_key)) if self._source.time is not None else None
-        return Chunk(window, table, kept.num_rows, read, read - kept.num_rows, after)
+        return Chunk(window, table, kept.num_rows, counted, counted - kept.num_rows, after)
 
     def _table(self, piece: Piece) -> pa.Table:
         """Read the pages of a window."""

@@ -107,6 +107,17 @@ def test_copies_cost_one_query_more(
     assert [sum(part in sql for sql in man.asked) for part in (PAGE, COUNT)] == [1, 1]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_copy_that_a_page_ends_before_is_counted(
+    settings: ClientSettings, man: Middleman, rows: EmulatorProcess, made: list[Answer], day: datetime, way: str
+) -> None:
+    rows.add_events([sorted(made, key=lambda each: (each["created_at"], each["uuid"]))[6]])
+    man.rule = changing(PAGE, lambda answer: {"results": answer["results"][:7]})
+    chunks = read(settings, WAYS[way](), day, day + DAY, page_rows=100)
+    assert [sum(getattr(chunk, name) for chunk in chunks) for name in ("rows", "counted", "duplicates")] == [60, 61, 1]
+    assert sorted(column(chunks)) == uuids(made)
+
+
 @pytest.mark.parametrize("most", [7, 59])
 def test_servers_with_a_lower_limit_of_rows(
     settings: ClientSettings, man: Middleman, made: list[Answer], day: datetime, most: int
