@@ -30,6 +30,7 @@ from airflow_provider_posthog.emulator.hogql.kinds import kind_of
 from airflow_provider_posthog.emulator.hogql.printer import Printer
 from airflow_provider_posthog.emulator.hogql.resolver import output_name
 from airflow_provider_posthog.emulator.hogql.session_lookup import looked_up
+from airflow_provider_posthog.emulator.hogql.tables import PERSONS_AND_SOURCES
 from airflow_provider_posthog.emulator.hogql.values import identifier, literal, words
 
 # these get the project's time zone as their last argument, unless the query gives one
@@ -109,6 +110,7 @@ class ClickHousePrinter(Printer):
     :param qualified: False writes columns without their table, as ClickHouse names result columns
     :param guards: what scans are limited to
     :param name_of: writes a column that is a call, which names it; None for servers where such a column has no name
+    :param with_sources: as which persons are joined whose first sources are asked for
     """
 
     clickhouse = True
@@ -122,9 +124,11 @@ class ClickHousePrinter(Printer):
         qualified: bool = True,
         guards: Guards | None = None,
         name_of: Callable[[Node], str] | None = None,
+        with_sources: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__(newer=newer)
         self.name_of = name_of
+        self.with_sources = with_sources
         self.database = database
         self.zone = zone
         self.qualified = qualified
@@ -348,6 +352,8 @@ class ClickHousePrinter(Printer):
         return f"\n{self.indent()}{table.join} {text} ON {condition}"
 
     def _named(self, table: str, alias: str, args: list[Node] | None) -> str:
+        if self.database and alias in self.with_sources and table in ("persons", "raw_persons"):
+            table = PERSONS_AND_SOURCES
         if args is not None:
             text = f"{self.name(table)}({', '.join(self.print(argument) for argument in args)})"
         else:

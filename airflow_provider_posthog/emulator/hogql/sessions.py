@@ -140,15 +140,14 @@ def _initial(name: str) -> str:
     return f"nullIf(nullIf(JSONExtractString(properties, '$initial_{name.removeprefix('$')}'), ''), 'null')"
 
 
-#: Columns of persons: where they first came from. ClickHouse works them out of their properties.
+#: Columns of persons: where they first came from.
 FIRST_SOURCES = ("$virt_initial_referring_domain_type", "$virt_initial_channel_type")
 
 
 def first_sources() -> str:
-    """Write these columns of the table of persons."""
+    """Write these columns of persons, worked out of their properties; null for a person that is not there."""
     written = _domain_type(_initial("$referring_domain")), _channel(_initial)
-    pairs = zip(FIRST_SOURCES, written, strict=True)
-    return ", ".join(f"`{name}` Nullable(String) ALIAS {sql}" for name, sql in pairs)
+    return ", ".join(f"toNullable({sql}) AS `{name}`" for name, sql in zip(FIRST_SOURCES, written, strict=True))
 
 
 def _channel(first: Callable[[str], str]) -> str:

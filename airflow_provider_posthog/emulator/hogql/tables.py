@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_provider_posthog.emulator.hogql.replay import replay_statements
-from airflow_provider_posthog.emulator.hogql.sessions import FIRST_SOURCES, first_sources, session_statements
+from airflow_provider_posthog.emulator.hogql.sessions import first_sources, session_statements
 
 TABLES = """
 CREATE TABLE {db}.events (
@@ -18,8 +18,7 @@ CREATE TABLE {db}.events (
 ) ENGINE = MergeTree ORDER BY (toDate(timestamp), event, cityHash64(distinct_id), cityHash64(uuid))
 SAMPLE BY cityHash64(distinct_id);
 CREATE TABLE {db}.persons (
-    id UUID, created_at DateTime64(3, 'UTC'), team_id Int64 DEFAULT {team}, properties String, is_identified Int8,
-    {first}
+    id UUID, created_at DateTime64(3, 'UTC'), team_id Int64 DEFAULT {team}, properties String, is_identified Int8
 ) ENGINE = MergeTree ORDER BY id;
 CREATE TABLE {db}.person_distinct_ids (team_id Int64 DEFAULT {team}, distinct_id String, person_id UUID)
 ENGINE = MergeTree ORDER BY distinct_id;
@@ -46,15 +45,23 @@ CREATE TABLE {db}.person_distinct_id_overrides (team_id Int64 DEFAULT {team}, di
 ENGINE = MergeTree ORDER BY distinct_id
 """
 
+# Persons with where they first came from, for queries that ask for it: as columns of the table itself they would make
+# each query of persons several times as slow, also those that do not name them.
+PERSONS_AND_SOURCES = "persons_and_sources"
+
 # what PostHog's own rows have besides what is seen of them
 _DELETED = ("toInt8(0) AS is_deleted", "toInt64(0) AS version")
 _RAW: dict[str, tuple[str, ...]] = {
-    "persons": (*(f"`{name}`" for name in FIRST_SOURCES), *_DELETED),
+    "persons": _DELETED,
     "person_distinct_ids": _DELETED,
     "person_distinct_id_overrides": _DELETED,
     "groups": (),
     "cohort_people": ("toInt8(1) AS sign", "toInt64(0) AS version"),
 }
+
+
+def _persons_and_sources() -> str:
+    return f"CREATE VIEW {{db}}.{PERSONS_AND_SOURCES} AS SELECT *, {first_sources()} FROM {{db}}.raw_persons"  # noqa: S608 - of our own making
 
 
 def _raw(table: str) -> str:
@@ -68,6 +75,11 @@ def create_statements(database: str, team: int = 1) -> list[str]:
     :param database: the project's ClickHouse database
     :param team: the project's id, which its rows carry
     """
-    tables = [*TABLES.split(";\n"), *map(_raw, _RAW), *session_statements(), *replay_statements()]
-    first = first_sources()
-    return [f"CREATE DATABASE {database}", *(table.format(db=database, team=team, first=first) for table in tables)]
+    tables = [
+        *TABLES.split(";\n"),
+        *map(_raw, _RAW),
+        _persons_and_sources(),
+        *session_statements(),
+        *replay_statements(),
+    ]
+    return [f"CREATE DATABASE {database}", *(table.format(db=database, team=team) for table in tables)]

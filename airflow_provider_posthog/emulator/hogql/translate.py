@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from airflow_provider_posthog.emulator.hogql.ast import Call, Constant, Join, LazyTable, Node, Select, SelectSet
+from airflow_provider_posthog.emulator.hogql.ast import Call, Constant, Field, Join, LazyTable, Node, Select, SelectSet
 from airflow_provider_posthog.emulator.hogql.catalog import Catalog
 from airflow_provider_posthog.emulator.hogql.clickhouse import ClickHousePrinter, Floor, Guards
 from airflow_provider_posthog.emulator.hogql.echo import EchoPrinter
@@ -17,6 +18,7 @@ from airflow_provider_posthog.emulator.hogql.resolver import Resolver, output_na
 from airflow_provider_posthog.emulator.hogql.schema import tables
 from airflow_provider_posthog.emulator.hogql.schema_types import Table
 from airflow_provider_posthog.emulator.hogql.select import SelectParser
+from airflow_provider_posthog.emulator.hogql.sessions import FIRST_SOURCES
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 
 __all__ = ["Compiled", "Floor", "Rules", "translate"]
@@ -107,8 +109,9 @@ def _translate(text: str, values: Mapping[str, object], rules: Rules) -> Compile
     name_of = (lambda column: echo.print(column).replace("%", "")) if rules.newer else None
     Resolver(_tables_of(rules), name_of, rules.catalog.views).query(tree)
     ours = Guards(rules.team, rules.floor)
-    run = ClickHousePrinter(rules.database, rules.zone, newer=rules.newer, guards=ours, name_of=name_of)
-    shown = ClickHousePrinter("", rules.zone, newer=rules.newer, guards=ours, name_of=name_of)
+    how: dict[str, Any] = {"newer": rules.newer, "guards": ours, "name_of": name_of}
+    run = ClickHousePrinter(rules.database, rules.zone, with_sources=_with_sources(tree), **how)
+    shown = ClickHousePrinter("", rules.zone, **how)
     bare = ClickHousePrinter("", rules.zone, newer=rules.newer, qualified=False)
     first = first_select(tree)
     return Compiled(
@@ -138,6 +141,11 @@ def _tables(tree: Node) -> Iterator[str]:
             yield part.table
         if isinstance(part, Join) and isinstance(part.table, list):
             yield ".".join(part.table)
+
+
+def _with_sources(tree: Node) -> frozenset[str]:
+    refs = (part.ref for part in walk(tree) if isinstance(part, Field) and part.ref is not None)
+    return frozenset(ref.table for ref in refs if ref.name in FIRST_SOURCES)
 
 
 def _limit(tree: Node, rules: Rules) -> int | None:
