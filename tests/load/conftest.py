@@ -18,7 +18,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def duck(tmp_path: Path) -> DuckDB:
-    return DuckDB(tmp_path / "warehouse.duckdb")
+    return DuckDB(tmp_path / "warehouse.duckdb", held=True)
 
 
 @pytest.fixture

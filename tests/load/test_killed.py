@@ -7,11 +7,12 @@ import pickle
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.load.databases import Database, events, merging, replacing
+from tests.load.databases import Database, DuckDB, events, merging, replacing
 
 #: Loads for ever, and says at each point how far it is.
 _CHILD = """
@@ -36,13 +37,19 @@ with database.loader(target) as loader:
 """
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> DuckDB:
+    """A file of DuckDB that the child can open."""
+    return DuckDB(tmp_path / "warehouse.duckdb")
+
+
 @pytest.mark.parametrize(
     ("name", "write", "points", "last"),
     [
         ("postgres", replacing, 5, "finish"),
         ("postgres", merging, 2, "write"),
-        ("duck", replacing, 2, "write"),
-        ("duck", merging, 5, "finish"),
+        ("file", replacing, 2, "write"),
+        ("file", merging, 5, "finish"),
         ("sqlite", replacing, 5, "finish"),
     ],
 )

@@ -34,7 +34,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
         with mariadb_database() as maria:
             yield "mysql", maria, lambda: (maria.connect(), "%s")
     elif request.param == "duckdb":
-        duck = DuckDB(tmp_path / "lake.duckdb")
+        duck = DuckDB(tmp_path / "lake.duckdb", held=True)
         yield "duckdb", duck, lambda: _begun(duck.connect())
     else:
         lite = SQLite(tmp_path / "lake.sqlite")

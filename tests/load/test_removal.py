@@ -22,7 +22,7 @@ STRANGE = ["Ann", 'o\'brien "x"; DROP TABLE events', "50% {a} ? %s", "snow\u2603
 @pytest.fixture(params=["duckdb", "psycopg2", "psycopg", "sqlite"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "duckdb":
-        yield DuckDB(tmp_path / "file.duckdb")
+        yield DuckDB(tmp_path / "file.duckdb", held=True)
     elif request.param == "sqlite":
         yield SQLite(tmp_path / "file.sqlite")
     else:

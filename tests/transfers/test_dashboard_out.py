@@ -22,7 +22,9 @@ MODES = pytest.mark.parametrize("deferrable", [False, True], ids=["waiting", "de
 
 @pytest.fixture(params=["duckdb", "sqlite"])
 def lake(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    database = DuckDB(tmp_path / "lake.duckdb") if request.param == "duckdb" else SQLite(tmp_path / "lake.sqlite")
+    database = (
+        DuckDB(tmp_path / "lake.duckdb", held=True) if request.param == "duckdb" else SQLite(tmp_path / "lake.sqlite")
+    )
     connection = {"conn_type": request.param, "host": str(tmp_path / f"lake.{request.param}")}
     monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps(connection))
     return database

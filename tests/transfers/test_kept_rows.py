@@ -42,14 +42,16 @@ def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
             monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", found.airflow_connection())
             yield found
         return
-    database = DuckDB(tmp_path / "lake.duckdb") if request.param == "duckdb" else SQLite(tmp_path / "lake.sqlite")
+    database = (
+        DuckDB(tmp_path / "lake.duckdb", held=True) if request.param == "duckdb" else SQLite(tmp_path / "lake.sqlite")
+    )
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
     yield database
 
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
-    database = DuckDB(tmp_path / "lake.duckdb")
+    database = DuckDB(tmp_path / "lake.duckdb", held=True)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
     return database
 

@@ -30,7 +30,7 @@ def connected(posthog: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Emul
 
 @pytest.fixture
 def duck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
-    database = DuckDB(tmp_path / "warehouse.duckdb")
+    database = DuckDB(tmp_path / "warehouse.duckdb", held=True)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
     return database
 

@@ -28,7 +28,7 @@ START = datetime(2018, 3, 4, tzinfo=timezone.utc)
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
-    database = DuckDB(tmp_path / "lake.duckdb")
+    database = DuckDB(tmp_path / "lake.duckdb", held=True)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
     return database
 

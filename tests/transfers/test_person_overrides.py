@@ -18,7 +18,7 @@ from tests.operators.support import context
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
-    database = DuckDB(tmp_path / "lake.duckdb")
+    database = DuckDB(tmp_path / "lake.duckdb", held=True)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
     return database
 

@@ -27,7 +27,7 @@ COUNTS = "window_left_out"
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DuckDB:
-    database = DuckDB(tmp_path / "lake.duckdb")
+    database = DuckDB(tmp_path / "lake.duckdb", held=True)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", database.airflow_connection())
     return database
 
