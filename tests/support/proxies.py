@@ -26,16 +26,18 @@ class Proxy:
         self.count = count
         self.connections = 0
         self._closed = threading.Event()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
     def __enter__(self) -> Proxy:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
         self._socket.shutdown(socket.SHUT_RDWR)
+        self._accepting.join(10)  # as in ScriptedServer.close
         self._socket.close()
 
     def _accept(self) -> None:

@@ -103,6 +103,7 @@ class ScriptedServer:
         self._tls = tls
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._open: set[socket.socket] = set()
         self._listening = False
         self.port: int = self._socket.getsockname()[1]
@@ -131,13 +132,14 @@ class ScriptedServer:
         if not self._listening:
             self._listening = True
             self._socket.listen(64)
-            threading.Thread(target=self._accept, daemon=True).start()
+            self._accepting.start()
         return self
 
     def close(self) -> None:
         self._closed.set()
         if self._listening:
             self._socket.shutdown(socket.SHUT_RDWR)
+            self._accepting.join(10)  # it might else accept what comes to the next server, which has the same number
         self._socket.close()
         with self._lock:
             for connection in self._open:
