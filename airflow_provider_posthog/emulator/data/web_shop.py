@@ -38,6 +38,26 @@ _PAGES = (
     "/suche?q=größe",
 )
 _BROWSERS = ("Chrome", "Chrome", "Chrome", "Safari", "Safari", "Firefox", "Microsoft Edge", "Opera")
+# of the browsers above, in their order
+_WINDOWS = "Mozilla/5.0 (Windows NT 10.0; Win64; x64)"
+_CHROME = f"{_WINDOWS} AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36"
+_SAFARI = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari"
+_FIREFOX = f"{_WINDOWS} Gecko/20100101 Firefox/132.0"
+_AGENTS = (
+    _CHROME,
+    _CHROME,
+    _CHROME,
+    _SAFARI,
+    _SAFARI,
+    _FIREFOX,
+    f"{_CHROME} Edg/130.0.0.0",
+    f"{_CHROME} OPR/115.0.0.0",
+)
+_ROBOTS = (
+    "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+    "Mozilla/5.0 (compatible; GPTBot/1.2; +https://openai.com/gptbot)",
+    "curl/8.7.1",
+)
 _SYSTEMS = ("Windows", "Mac OS X", "iOS", "Android", "Linux")
 _LIBRARIES = ("web", "web", "web", "posthog-node", "posthog-python")
 _COUNTRIES = ("US", "DE", "GB", "FR", "BR", "IN", "JP")
@@ -300,10 +320,15 @@ class _Maker:
         amount = f"toString(round(({self.dice('amount')} % 100000) / 100., 2))"
         flag = self.pick_json(_FLAGS, "flag")
         sku = f"toString({self.dice('sku')} % 40)"
+        robot = f"personless AND {self.dice('robot', 'p')} % 6 = 0"
+        agent = f"if({robot}, {self.pick_json(_ROBOTS, 'which', 'p')}, {self.pick_json(_AGENTS, 'browser', 'p')})"
+        from_browser = f"{self.pick(_LIBRARIES, 'lib', 'p')} = 'web'"
         address = ',"shipping":{"method":"post","address":{"city":"Zürich","lines":[1,null]}}'
         return [
             """if(company != '', concat(',"$groups":{"company":"', company, '"}'), '')""",
             """if(clicked, ',"$event_type":"click","$el_text":"Go on"', '')""",
+            # a server's library sends none
+            f"""if({from_browser}, concat(',"$raw_user_agent":', {agent}), '')""",
             f"""if({self.dice("campaign", _VISIT)} % 8 = 0,
                 ',"utm_source":"newsletter","utm_medium":"email","utm_campaign":"spring"', '')""",
             f"""if(event = '$feature_flag_called', concat(',"$feature_flag":', {flag},

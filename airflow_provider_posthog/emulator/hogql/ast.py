@@ -40,7 +40,8 @@ class Ref:
 
     ``table`` is the alias of its table, empty for aliases of expressions and arguments of lambdas; ``name`` its name
     in ClickHouse; ``origin`` the name of the table itself; ``properties`` the keys of the JSON value to read;
-    ``in_zone`` is set for a DateTime64 column of a table, which is shown in the project's time zone.
+    ``in_zone`` is set for a DateTime64 column of a table, which is shown in the project's time zone. ``worked`` is the
+    expression that stands for the name in ClickHouse.
     """
 
     table: str
@@ -50,6 +51,7 @@ class Ref:
     in_zone: bool = False
     number: bool = False
     origin: str = ""
+    worked: Node | None = None
 
 
 @dataclass

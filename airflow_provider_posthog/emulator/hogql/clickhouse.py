@@ -24,6 +24,7 @@ from airflow_provider_posthog.emulator.hogql.ast import (
     Select,
     Slice,
 )
+from airflow_provider_posthog.emulator.hogql.currency import convert
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.functions import Function, find
 from airflow_provider_posthog.emulator.hogql.kinds import kind_of
@@ -31,8 +32,11 @@ from airflow_provider_posthog.emulator.hogql.printer import Printer
 from airflow_provider_posthog.emulator.hogql.resolver import output_name
 from airflow_provider_posthog.emulator.hogql.session_lookup import looked_up
 from airflow_provider_posthog.emulator.hogql.tables import PERSONS_AND_SOURCES
+from airflow_provider_posthog.emulator.hogql.traffic import TRAFFIC
 from airflow_provider_posthog.emulator.hogql.values import identifier, literal, words
 
+# PostHog's own functions, which ClickHouse does not have
+OWN = {**TRAFFIC, "convertCurrency": convert}
 # these get the project's time zone as their last argument, unless the query gives one
 _IN_ZONE = words(
     "toDateTime toDateTime64 toDateTimeUS parseDateTime parseDateTimeBestEffort now toTimeZone to_char make_timestamp"
@@ -157,6 +161,8 @@ class ClickHousePrinter(Printer):
             return self.name(node.chain[-1])
         if ref.name == "*":
             return "*"
+        if ref.worked is not None:
+            return self.print(ref.worked)
         text = self._column(ref)
         if not ref.properties:
             return text
@@ -179,7 +185,7 @@ class ClickHousePrinter(Printer):
         if function.name == "concat":
             return self.call_text("concat", node, [self._text_of(argument) for argument in node.args])
         args = [self.print(argument) for argument in node.args]
-        written = function.written(args)
+        written = OWN[function.name](args, self.constant) if function.name in OWN else function.written(args)
         if written is not None:
             return written
         if function.name == "toDecimal" and len(args) == 2:

@@ -21,7 +21,7 @@ class EchoPrinter(Printer):
 
     def field(self, node: Field) -> str:
         """Write a field as the user wrote it."""
-        return ".".join(part if part == "*" else self.name(part) for part in node.chain)
+        return ".".join(part if part == "*" or part.isdigit() else self.name(part) for part in node.chain)
 
     def call(self, node: Call) -> str:
         """Write a call as the user wrote it."""

@@ -36,7 +36,7 @@ from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.kinds import kind_of, refuse_text_as_time
 from airflow_provider_posthog.emulator.hogql.renaming import first_select, rename
 from airflow_provider_posthog.emulator.hogql.schema import NUMBERS, tables
-from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
+from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through, Worked, is_virtual
 from airflow_provider_posthog.emulator.hogql.select import SelectParser
 from airflow_provider_posthog.emulator.hogql.stars import expanded
 
@@ -251,23 +251,28 @@ class Resolver:
 
     def _index(self, node: Index) -> None:
         """Resolve ``a[1]``; of JSON it is a property, written in another way."""
-        self._visit(node.value)
-        self._visit(node.index)
         value, key = node.value, node.index
+        if isinstance(value, Field) and isinstance(key, Constant) and is_virtual(value.chain[-1], key.value):
+            node.op, node.value = "member", Field([*value.chain, str(key.value)])
+            return self._visit(node.value)
+        self._visit(value)
+        self._visit(key)
         if isinstance(key, Constant) and key.value == 0:
             raise HogQLError(
                 f"SQL indexes start from one, not from zero. E.g: array{'.1' if node.op == 'tuple' else '[1]'}"
             )
         while isinstance(value, Index) and value.op == "member":
             value = value.value
-        ref = value.ref if isinstance(value, Field) else None
-        if ref is None or not isinstance(key, Constant) or not isinstance(key.value, (str, int)):
+        if not isinstance(value, Field) or not isinstance(key, Constant) or not isinstance(key.value, (str, int)):
+            return
+        if (ref := value.ref) is None:
             return
         if ref.properties or ref.column.kind == "json":
             ref.properties, ref.column, ref.number = [*ref.properties, key.value], Column("string"), False
             ref.number = ref.properties == [key.value] and key.value in NUMBERS.get(ref.origin, ())
             ref.column = Column("number") if ref.number else ref.column
             node.op = "member"
+            value.chain.append(str(key.value))
 
     def _window(self, window: Window) -> None:
         for item in window.partition_by:
@@ -322,9 +327,16 @@ class Resolver:
         return self._table_member(source.table, source.alias, source.join, chain)
 
     def _table_member(self, table: Table, alias: str, join: Join, chain: list[str]) -> Ref:
+        if self.name_of is not None and is_virtual(*chain[:2]) and chain[1] in table.fields:
+            chain = chain[1:]
         kind = table.fields.get(chain[0])
         if kind is None:
             raise HogQLError(f"Field not found: {chain[0]}")
+        if isinstance(kind, Worked):
+            known = (["properties", key] for key in kind.properties)
+            args: list[Node] = [Field(each, self._table_member(table, alias, join, each)) for each in known]
+            worked = Call(kind.function, args) if kind.function else Constant(None)
+            return self._keys(Ref(alias, chain[0], kind.column, worked=worked), chain[1:])
         if isinstance(kind, Through):
             return self._table_member(table, alias, join, [*kind.chain, *chain[1:]])
         if isinstance(kind, Link):

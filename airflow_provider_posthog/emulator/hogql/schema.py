@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import TypeAlias
 
 from airflow_provider_posthog.emulator.hogql.ast import Column
 from airflow_provider_posthog.emulator.hogql.replay import replay_tables
-from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through
+from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through, Worked
 from airflow_provider_posthog.emulator.hogql.sessions import FIRST_SOURCES, sessions_table
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 
@@ -20,7 +21,18 @@ _TIME = Column("datetime", nullable=False)
 _UUID = Column("uuid", nullable=False)
 _INTEGER = Column("integer", nullable=False)
 _OTHER = Column("other", nullable=False)
-_Fields: TypeAlias = dict[str, Column | Link | Through]
+_Fields: TypeAlias = dict[str, Column | Link | Through | Worked]
+# who sent an event, by two of its properties
+_VISITORS: _Fields = {
+    f"$virt_{name}": Worked(kind, function, ("$raw_user_agent", "$ip"))
+    for name, kind, function in (
+        ("is_bot", _OTHER, "isLikelyBot"),
+        ("traffic_type", _STRING, "getTrafficType"),
+        ("traffic_category", _STRING, "getTrafficCategory"),
+        ("bot_name", _STRING, "getBotName"),
+        ("bot_operator", _STRING, "getBotOperator"),
+    )
+}
 
 
 def _events() -> Table:
@@ -54,7 +66,7 @@ def _events() -> Table:
     fields |= {"poe": Through(("person",)), **{f"goe_{index}": Through((f"group_{index}",)) for index in range(5)}}
     # the name of the only type of groups, and what error tracking reads of its events
     fields |= {"company": Through(("group_0",)), "issue_id": Column("uuid")}
-    return Table("events", fields, frozenset({"team_id", "person_id", "issue_id"}))
+    return Table("events", fields | _VISITORS, frozenset({"team_id", "person_id", "issue_id"}))
 
 
 def _heatmaps() -> Table:
@@ -82,9 +94,12 @@ def _of_people() -> Iterator[Table]:
     persons: _Fields = {"id": _UUID, "created_at": _TIME, "team_id": _INTEGER, "properties": _JSON}
     persons |= {"is_identified": _INTEGER, "pdi": Link("person_distinct_ids", "id", "person_id")}
     persons |= {name: Column("string") for name in FIRST_SOURCES}
+    # of no revenue that is known of: PostHog reads it from sources that the project has connected
+    revenue: _Fields = {f"$virt_{name}": Worked(Column("number")) for name in ("revenue", "mrr")}
+    persons |= revenue
     ids: _Fields = {"team_id": _INTEGER, "distinct_id": _STRING, **owner}
     groups: _Fields = {"index": _INTEGER, "team_id": _INTEGER, "key": _STRING}
-    groups |= {"created_at": _TIME, "updated_at": _TIME, "properties": _JSON}
+    groups |= {"created_at": _TIME, "updated_at": _TIME, "properties": _JSON, **revenue}
     members: _Fields = {"person_id": _UUID, "cohort_id": _INTEGER, "team_id": _INTEGER, **owner}
     deleted: _Fields = {"is_deleted": _INTEGER, "version": _INTEGER}
     hidden = frozenset({"team_id", *FIRST_SOURCES})
@@ -126,7 +141,14 @@ def tables(*, newer: bool) -> Mapping[str, Table]:
     :param newer: with those that servers of 2025 and later have
     """
     further = system_tables()
-    return {**TABLES, **(further if newer else {name: further[name] for name in _OLD})}
+    if newer:
+        return {**TABLES, **further}
+    return {**{name: _older(table) for name, table in TABLES.items()}, **{name: further[name] for name in _OLD}}
+
+
+def _older(table: Table) -> Table:
+    """Take away what servers before 2025 do not work out."""
+    return replace(table, fields={name: kind for name, kind in table.fields.items() if not isinstance(kind, Worked)})
 
 
 # The property definitions of the project: PostHog casts the properties it has seen as numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from airflow_provider_posthog.emulator.hogql.ast import Column
@@ -25,13 +26,38 @@ class Through:
 
 
 @dataclass(frozen=True)
+class Worked:
+    """A column that is worked out where it is named, and costs nothing elsewhere; ``*`` leaves it out.
+
+    :param column: what it is
+    :param function: HogQL's function that gives it; empty for one that is always null
+    :param properties: the properties that the function is given
+    """
+
+    column: Column
+    function: str = ""
+    properties: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Table:
     """A table: its fields in PostHog's order, and those that ``*`` leaves out."""
 
     name: str
-    fields: dict[str, Column | Link | Through]
+    fields: Mapping[str, Column | Link | Through | Worked]
     hidden: frozenset[str] = frozenset({"team_id"})
 
     def star(self) -> list[str]:
         """List the columns that ``*`` stands for."""
         return [name for name, kind in self.fields.items() if isinstance(kind, Column) and name not in self.hidden]
+
+
+def is_virtual(name: str, key: object = None) -> bool:
+    """Return whether what is written as a property may be a column that PostHog works out.
+
+    People know these columns as properties, and write them so.
+
+    :param name: the field
+    :param key: what is read of it
+    """
+    return name == "properties" and isinstance(key, str) and key.startswith("$virt_")
