@@ -46,7 +46,10 @@ def test_there_are_enough_statements_of_every_kind() -> None:
 
 
 def _is_judged_alike(name: str) -> None:
-    sql = STATEMENTS[name]
+    _is_read_alike(STATEMENTS[name])
+
+
+def _is_read_alike(sql: str) -> None:
     judged = tree(sql)
     if judged is None:
         with pytest.raises(HogQLError) as caught:
@@ -92,3 +95,36 @@ def test_operators_bind_as_they_do_for_posthog(expression: str) -> None:
     judged = tree(f"SELECT {expression} AS z")
     if judged is not None:
         assert read(f"SELECT {expression} AS z") == theirs(judged)
+
+
+_PARTS = st.sampled_from(
+    [
+        *(
+            "1",
+            "2",
+            "01",
+            "08",
+            "1e5",
+            "1.5e3",
+            "0x1F",
+            "0b1",
+            ".",
+            ".",
+            ".",
+            "?.",
+            " ",
+            "a",
+            "t.x",
+            "(a)",
+            "'x'",
+            "f(a)",
+        ),
+        *("-", "+", "*2", "[1]", "::int", "(1, 2)", "{p}", "nan", "true", "null", "day", "not 1", "a and 1", " in .5"),
+    ]
+)
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(_PARTS, min_size=1, max_size=5), st.sampled_from(["", " AS z", " FROM t"]))
+def test_dots_of_numbers_and_of_members_are_told_apart_as_posthog_does(parts: list[str], end: str) -> None:
+    _is_read_alike(f"SELECT {''.join(parts)}{end}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC
 from collections.abc import Callable
 
@@ -22,6 +23,7 @@ from airflow_provider_posthog.emulator.hogql.ast import (
 from airflow_provider_posthog.emulator.hogql.calls import ALIAS, NEG, NOT, CallParser
 from airflow_provider_posthog.emulator.hogql.errors import UnsupportedError
 from airflow_provider_posthog.emulator.hogql.lexer import Token
+from airflow_provider_posthog.emulator.hogql.values import words
 
 UNITS = ("second", "minute", "hour", "day", "week", "month", "quarter", "year")
 _TRIMS = {"both": "trim", "leading": "trimLeft", "trailing": "trimRight"}
@@ -29,6 +31,15 @@ _TRIMS = {"both": "trim", "leading": "trimLeft", "trailing": "trimRight"}
 _CAST_KEYWORDS = frozenset(("date", "timestamp", "time", "interval", "yyyy", *UNITS))
 _CONSTANTS: dict[str, object] = {"null": None, "true": True, "false": False}
 _NUMBERS = {"inf": "inf", "infinity": "inf", "nan": "nan"}
+_BINARY = re.compile(r"0b[01]+$")
+#: Numbers in which PostHog's grammar sees no whole ones: they have no places after a dot, and are none.
+OCTAL = re.compile(r"0[0-7]+$")
+# keywords that may follow a number which ends with a dot
+_AFTER_A_NUMBER = words(
+    "and as asc between desc else end except from group having ilike in intersect is like limit offset or order "
+    "prewhere qualify sample then union when where window with"
+)
+_NEGATED = words("between ilike in like")
 
 
 class AtomParser(CallParser, ABC):
@@ -39,8 +50,10 @@ class AtomParser(CallParser, ABC):
         token = self.token
         if token.kind == "op":
             return self._prefix_sign(token.text)
-        if token.kind in ("number", "string"):
-            return self._literal(self.take())
+        if token.kind == "string":
+            return Constant(self.take().text)
+        if token.kind == "number":
+            return self._numeral()
         if token.kind == "template":
             return self._template(self.take())
         if token.kind == "tag" and self.newer:
@@ -72,27 +85,46 @@ class AtomParser(CallParser, ABC):
             return self.excluding(Field(["*"]))
         if sign in ("-", "+"):
             return self._signed(sign)
-        raise self.error()
+        return self._numeral()
 
     def _signed(self, sign: str) -> Node:
         self.take()
-        if self.token.kind == "number" or self.token.text.lower() in _NUMBERS:
-            number = self._literal(self.take())
-            if isinstance(number, Constant) and isinstance(number.value, (int, float)):
-                return Constant(-number.value if sign == "-" else number.value)
+        if self.token.text.lower() in _NUMBERS or self.token.kind == "number" or self._starts_with_a_dot():
+            value = self._value()
+            return Constant(-value if sign == "-" else value)
         if sign == "+":
             raise self.error()
         return Call("minus", [Constant(0), self.expression(NEG)], infix=True)
 
-    def _literal(self, token: Token) -> Node:
-        text = token.text.lower()
-        if token.kind == "string":
-            return Constant(token.text)
-        if text in _NUMBERS:
-            return Constant(float(_NUMBERS[text]))
-        if text.startswith(("0x", "0b")):
-            return Constant(int(text, 16 if text[1] == "x" else 2))
-        return Constant(int(text) if text.isdigit() else float(text))
+    def _numeral(self) -> Constant:
+        return Constant(self._value())
+
+    def _value(self) -> int | float:
+        """Read a number, put together of its words: ``1.5``, ``1.`` and ``.5``."""
+        if self._starts_with_a_dot():
+            self.take()
+            return float(f".{self.take().text}")
+        if self.token.kind != "number" and self.token.text.lower() not in _NUMBERS:
+            raise self.error()
+        text = self.take().text.lower()
+        if text.startswith(("0b", "0o")) and not _BINARY.match(text):
+            raise self.error()
+        if not text.isdigit():
+            return _written(text)
+        if OCTAL.match(text) or not self.at(".") or self._is_member(self.ahead()):
+            return int(text)
+        self.take()
+        return float(f"{text}.{self.take().text if _is_whole(self.token) else ''}")
+
+    def _starts_with_a_dot(self) -> bool:
+        return self.at(".") and _is_whole(self.ahead())
+
+    def _is_member(self, token: Token) -> bool:
+        """Return whether a name after ``1.`` is what is read of the 1, and not what comes after the number."""
+        if not self.is_name(token) or self.tokens[self.place - 2].text.lower() == "interval":
+            return False
+        word = token.text.lower() if token.kind == "name" else ""
+        return word not in _AFTER_A_NUMBER and not (word == "not" and self.ahead(2).text.lower() in _NEGATED)
 
     def _template(self, token: Token) -> Node:
         """Read ``f'...'``: its texts and expressions, put together."""
@@ -133,10 +165,11 @@ class AtomParser(CallParser, ABC):
         }
         if self.newer:
             readers |= {"cast": self._cast, "try_cast": self._cast, "lambda": self._lambda, "array": self._array}
-        if word in _CONSTANTS and (word == "null" or self.ahead().text not in (".", "(")):
+        is_name = self.ahead().text == "(" or (self.ahead().text == "." and not _is_whole(self.ahead(2)))
+        if word in _CONSTANTS and (word == "null" or not is_name):
             return lambda: Constant(_CONSTANTS[self.take().text.lower()])
         if word in _NUMBERS:
-            return lambda: self._literal(self.take())
+            return self._numeral
         if word in ("date", "timestamp") and self.ahead().kind == "string":
             raise UnsupportedError(f"Unsupported rule: ColumnExpr{word.capitalize()}")
         if word in ("case", "array", "lambda", "interval") or self.ahead().text == "(" or word == "not":
@@ -341,3 +374,16 @@ class AtomParser(CallParser, ABC):
                 break
             count += 2
         return None
+
+
+def _is_whole(token: Token) -> bool:
+    return token.kind == "number" and token.text.isdigit()
+
+
+def _written(text: str) -> int | float:
+    """Read a number that is one word: with a base or an exponent, or none that can be written."""
+    if text.startswith("0b"):
+        return int(text, 2)
+    if text.startswith("0x"):
+        return float.fromhex(text) if "p" in text else int(text, 16)
+    return float(_NUMBERS.get(text, text))

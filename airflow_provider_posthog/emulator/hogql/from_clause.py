@@ -40,6 +40,8 @@ class FromParser(ExpressionParser, ABC):
             else:
                 return tables
             tables += further
+            while self._turns():
+                self._turn(tables)
 
     def _pending(self, tables: list[Join]) -> Join | None:
         """Find the last join that has no condition yet."""
@@ -79,19 +81,31 @@ class FromParser(ExpressionParser, ABC):
             self.take()
             tables = self._joined()
             self.expect(")")
+            while self._turns():
+                tables = [Join(self._pivot())]
             return tables
         return [self._table()]
 
     def _table(self) -> Join:
-        joined = self._source()
-        if self.newer and (self.at("pivot", "(") or self.at("unpivot", "(")):
-            joined.table = self._pivot()
-        if not self._join_follows():
-            # several aliases may follow each other; the last one counts
-            while (alias := self.bare_alias()) is not None:
-                joined.alias = alias
-            if self.newer and joined.alias is not None and self.accept("("):
-                joined.names = self.names()
+        joined = self._aliased(self._source())
+        while self._turns():
+            joined = self._aliased(Join(self._pivot()))
+        joined = self._sampled(joined)
+        while self._turns():
+            joined = Join(self._pivot())
+        return joined
+
+    def _aliased(self, joined: Join) -> Join:
+        if self._join_follows():
+            return joined
+        # several aliases may follow each other; the last one counts
+        while (alias := self.bare_alias()) is not None:
+            joined.alias = alias
+        if self.newer and joined.alias is not None and self.accept("("):
+            joined.names = self.names()
+        return joined
+
+    def _sampled(self, joined: Join) -> Join:
         joined.final = self.accept("final")
         if self.at("using", "sample"):
             raise UnsupportedError("Unsupported: SelectStmt.sampleClause()")
@@ -134,16 +148,48 @@ class FromParser(ExpressionParser, ABC):
         self.expect(")")
         return names
 
+    # -- PIVOT and UNPIVOT, which PostHog reads and then refuses -------------------------------------------------
+
+    def _turns(self) -> bool:
+        words = (("pivot", "("), ("unpivot", "("), ("unpivot", "include", "nulls", "("))
+        return self.newer and any(self.at(*each) for each in words)
+
+    def _turn(self, tables: list[Join]) -> None:
+        """Turn joined tables: those whose condition has been read."""
+        pending = self._pending(tables)
+        first = tables.index(pending) if pending is not None else 0
+        tables[first:] = [Join(self._pivot(), kind=tables[first].kind)]
+
     def _pivot(self) -> Pivot:
-        """Skip ``PIVOT (...)``, which PostHog reads and then refuses."""
+        """Read ``PIVOT (sum(x) FOR y IN (1, 2) z IN (3) GROUP BY w)``, of which only the word is kept."""
         pivot = Pivot(self.take().text.upper())
-        depth = 0
-        while self.token.kind != "end":
-            sign = self.take().text
-            depth += (sign == "(") - (sign == ")")
-            if not depth:
-                return pivot
-        raise self.error()
+        self.accept("include", "nulls")
+        self.expect("(")
+        self.expression()
+        while pivot.word == "PIVOT" and self.accept(",") and not (self.at("for") and self.ahead().text != ","):
+            self.expression()
+        self.expect("for")
+        self._pivot_column()
+        while not self.at(")") and not self.at("group", "by"):
+            self._pivot_column()
+        if pivot.word == "PIVOT" and self.accept("group", "by"):
+            self.expressions()
+        self.expect(")")
+        return pivot
+
+    def _pivot_column(self) -> None:
+        """Read ``y IN (1, 2)``: an expression of any kind that ends in a list."""
+        self.expression()
+        place, depth = self.place, 0
+        while place > 0:
+            place -= 1
+            sign = self.tokens[place]
+            depth += (sign.kind == "op") * ((sign.text == ")") - (sign.text == "("))
+            if depth <= 0:
+                break
+        negated, word, opened, first = (token.text.lower() for token in self.tokens[place - 2 : place + 2])
+        if (word, opened) != ("in", "(") or negated == "not" or first in ("select", "with"):
+            raise self.error()
 
     def _join_follows(self) -> bool:
         place = self.place

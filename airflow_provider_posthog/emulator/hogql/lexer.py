@@ -12,8 +12,8 @@ _ESCAPE = r"\\(?:[bfrntavBFRNTAV0\\]|[xX][0-9a-fA-F]{2})"
 _TOKEN = re.compile(
     rf"""
     (?P<space>[\s\uFEFF]+|--[^\n\r]*|//[^\n\r]*|/\*.*?\*/)
-  | (?P<number>0[xX][0-9a-fA-F]+|0[bB][01]+(?![0-9])
-        |(?:\d+\.\d*|\.\d+|\d+)[eE][+-]?\d+|\d+\.\d+|\.\d+|\d+\.(?![A-Za-z_$`"*])|\d+)
+  | (?P<number>0[xX][0-9a-fA-F]+(?:\.?[0-9a-fA-F]*[pP][+-]?\d+)?|0[bBoO]\d+
+        |(?:\d+\.\d*|\.\d+|\d+)[eE][+-]?\d+|\d+)
   | (?P<template>f')
   | (?P<name>[A-Za-z_$][A-Za-z0-9_$]*)
   | (?P<quoted>`(?:[^`\\]|{_ESCAPE}|\\'|``)*`|"(?:[^"\\]|{_ESCAPE}|\\"|"")*")
@@ -22,8 +22,6 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-# `t.1.2` is two tuple accesses, not the numbers .1 and .2
-_INDEX = re.compile(r"(?P<op>\.)(?=\d)|(?P<number>\d+)")
 _HASH = re.compile(r"#[^\n\r]*")
 _TEXT = re.compile(rf"(?:[^\\'{{]|{_ESCAPE}|\\['{{]|'')+")
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -38,7 +36,8 @@ _UNDONE = {"b": "\b", "f": "\f", "r": "\r", "n": "\n", "t": "\t", "0": "", "a": 
 class Token:
     """One word: its kind, its text with quotes undone, and its place.
 
-    The kinds are number, name, quoted, string, op, template, tag and end.
+    The kinds are number, name, quoted, string, op, template, tag and end. ``1.5`` is three words, so that ``t.1.5`` can
+    be two members; only a number with an exponent is one.
 
     ``parts`` of a template are texts and the words of its expressions; of a tag its name, attributes and children.
     """
@@ -97,7 +96,7 @@ class _Lexer:
         tokens: list[Token] = []
         depth = 0
         while place < len(self.text):
-            token = self._word(tokens, place)
+            token = self._word(place)
             place = token.end
             if token.kind == "op" and token.text in "{}":
                 depth += 1 if token.text == "{" else -1
@@ -109,9 +108,8 @@ class _Lexer:
             raise self._error(place)
         return [*tokens, Token("end", "<EOF>", place, place)], place
 
-    def _word(self, tokens: list[Token], place: int) -> Token:
-        pattern = _INDEX if _after_member_dot(tokens, self.text, place) else _TOKEN
-        match = pattern.match(self.text, place) or (_HASH.match(self.text, place) if self.newer else None)
+    def _word(self, place: int) -> Token:
+        match = _TOKEN.match(self.text, place) or (_HASH.match(self.text, place) if self.newer else None)
         if match is None:
             raise self._error(place)
         kind, word = match.lastgroup or "space", match.group()
@@ -205,15 +203,3 @@ class _Lexer:
         if match is None:
             raise self._error(place)
         return match.group(), match.end()
-
-
-def _after_member_dot(tokens: list[Token], text: str, place: int) -> bool:
-    """Whether a number that starts here is the index of a tuple access."""
-    if not tokens or tokens[-1].end != place:
-        return False
-    before = tokens[-1]
-    if text[place] != ".":
-        return before.text in (".", "?.") and before.kind == "op" and text[place].isdigit()
-    indexable = before.kind in ("name", "quoted") or before.text in (")", "]")
-    chained = before.kind == "number" and len(tokens) > 1 and tokens[-2].text in (".", "?.")
-    return text[place + 1 : place + 2].isdigit() and (indexable or chained)

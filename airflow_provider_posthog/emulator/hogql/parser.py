@@ -19,7 +19,7 @@ from airflow_provider_posthog.emulator.hogql.ast import (
     Node,
     Slice,
 )
-from airflow_provider_posthog.emulator.hogql.atoms import AtomParser
+from airflow_provider_posthog.emulator.hogql.atoms import OCTAL, AtomParser
 from airflow_provider_posthog.emulator.hogql.calls import (
     ADD,
     ALIAS,
@@ -102,13 +102,15 @@ class ExpressionParser(AtomParser, ABC):
         return None
 
     def _member(self, left: Node, *, nullish: bool) -> Node:
-        if self.token.kind == "number" and self.token.text.isdigit():
+        if self.token.kind == "number" and self.token.text.isdigit() and not OCTAL.match(self.token.text):
             return Index("tuple", left, Constant(int(self.take().text)), nullish)
         if nullish and self.accept("["):
             index = self.expression()
             self.expect("]")
             return Index("array", left, index, nullish)
-        if isinstance(left, Field) and not nullish and left.chain[-1] != "*":
+        # what stands in parentheses is a value and no longer a name
+        is_value = self.tokens[self.place - 2].text == ")"
+        if isinstance(left, Field) and not nullish and not is_value and left.chain[-1] != "*":
             if self.accept("*"):
                 return self.excluding(Field([*left.chain, "*"]))
             return Field([*left.chain, self.identifier()])

@@ -152,7 +152,8 @@ class SelectParser(FromParser):
     def _select(self) -> Select:
         query = Select()
         self.expect("select")
-        query.distinct = self.at("distinct") and self.ahead().text not in (",", ".") and self.accept("distinct")
+        is_name = self.ahead().text == "," or (self.ahead().text == "." and self.ahead(2).kind != "number")
+        query.distinct = not is_name and self.accept("distinct")
         if self.at("top") and self.ahead().kind == "number":
             raise UnsupportedError("Unsupported: SelectStmt.topClause()")
         query.columns = self._select_columns()
