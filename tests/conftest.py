@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,6 +53,15 @@ def nothing_is_known_of_bytes() -> None:
     byte_budget.forget()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_in_memory() -> None:
+    """fsspec has one file system in memory, which goes through all its files for each that it opens."""
+    memory = sys.modules.get("fsspec.implementations.memory")
+    if memory is not None:
+        memory.MemoryFileSystem.store.clear()
+        memory.MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
 #: How patient the product is in seconds, where no argument says so. Servers on this machine need a fifth of it.
 PATIENCE: dict[str, Any] = {
     "api.refresh._FIRST_WAIT": 0.2,
@@ -74,8 +84,8 @@ def patience() -> None:
         setattr(found, constant, value)
 
 
-#: The files that take longest, a quarter of a minute or more on two cores, in that order: the processes begin with them,
-#: so that none is left with a long one when the others have done.
+#: The files that take longest, a quarter of a minute or more on two cores, in that order: the processes begin with
+#: them, so that none is left with a long one when the others have done.
 LONGEST = (
     "tests/faults/test_tasks.py",
     "tests/erasure/test_generations.py",
