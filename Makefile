@@ -8,8 +8,8 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.1
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(VENV)/bin/uv
-# Half of a test is waiting, so there are two processes more than cores.
-WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 2 )))
+# Half of a test is waiting, so there are three processes more than cores.
+WORKERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2) + 3 )))
 # The tests start hundreds of processes: none of them should have to compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
 # What is installed of ours; the groups of pyproject.toml come on top.

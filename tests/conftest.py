@@ -11,6 +11,7 @@ import gc
 import importlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -52,6 +53,15 @@ def nothing_is_known_of_bytes() -> None:
     byte_budget.forget()
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_in_memory() -> None:
+    """fsspec has one file system in memory, which goes through all its files for each that it opens."""
+    memory = sys.modules.get("fsspec.implementations.memory")
+    if memory is not None:
+        memory.MemoryFileSystem.store.clear()
+        memory.MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
 #: How patient the product is in seconds, where no argument says so. Servers on this machine need a fifth of it.
 PATIENCE: dict[str, Any] = {
     "api.refresh._FIRST_WAIT": 0.2,
@@ -74,24 +84,51 @@ def patience() -> None:
         setattr(found, constant, value)
 
 
-#: The files that take longest, by themselves a minute or more on two cores: the processes begin with them.
+#: The files that take longest, a quarter of a minute or more on two cores, in that order: the processes begin with
+#: them, so that none is left with a long one when the others have done.
 LONGEST = (
-    "tests/erasure/test_traps.py",
-    "tests/extract/test_reader_faults.py",
-    "tests/load/test_dispositions.py",
-    "tests/extract/test_reader.py",
-    "tests/transfers/test_retention.py",
-    "tests/operators/test_export_life.py",
+    "tests/faults/test_tasks.py",
     "tests/erasure/test_generations.py",
-    "tests/triggers/test_year_of_backfills.py",
-    "tests/triggers/test_events.py",
-    "tests/benchmarks/test_erasure.py",
-    "tests/benchmarks/test_benchmarks.py",
+    "tests/erasure/test_traps.py",
+    "tests/transfers/test_kept_rows.py",
+    "tests/erasure/test_adversary.py",
+    "tests/extract/test_reader.py",
+    "tests/extract/test_reader_faults.py",
+    "tests/operators/test_export_life.py",
+    "tests/sensors/test_persons.py",
     "tests/operators/test_refresh_life.py",
-    "tests/extract/test_reader_proof.py",
+    "tests/transfers/test_deferring.py",
+    "tests/faults/test_kills.py",
+    "tests/operators/test_batch_exports.py",
+    "tests/sensors/test_insights.py",
+    "tests/transfers/test_query_kills.py",
+    "tests/benchmarks/test_into_posthog.py",
+    "tests/transfers/test_retention.py",
+    "tests/sensors/test_exports.py",
+    "tests/operators/test_queries.py",
+    "tests/erasure/test_delete.py",
+    "tests/transfers/test_killed_loads.py",
+    "tests/operators/test_warehouse.py",
+    "tests/operators/test_superseded.py",
     "tests/airflow/test_example_flow.py",
-    "tests/airflow/test_erase_example.py",
+    "tests/transfers/test_posthog_to_sql.py",
+    "tests/extract/test_cells_on_clickhouse.py",
+    "tests/triggers/test_poller.py",
+    "tests/triggers/test_events.py",
+    "tests/operators/test_persons.py",
+    "tests/erasure/test_looks.py",
+    "tests/operators/test_refresh.py",
+    "tests/transfers/test_sql_replacing.py",
     "tests/fuzz/test_malformed_answers.py",
+    "tests/transfers/test_query_to_object_storage.py",
+    "tests/operators/test_cohort_fill.py",
+    "tests/sensors/test_base.py",
+    "tests/transfers/test_file_download.py",
+    "tests/defects/test_defects.py",
+    "tests/operators/test_looking_again.py",
+    "tests/erasure/test_tables.py",
+    "tests/airflow/test_other_examples.py",
+    "tests/triggers/test_jobs.py",
 )
 
 

@@ -24,8 +24,10 @@ HERE = Path(__file__).resolve().parent.parent
 VENVS = HERE / ".venvs"
 #: What is installed of ours.
 EXTRAS = "emulator,examples,pandas,warehouse"
-#: Processes of a cell that runs the whole suite; it would take longer than the others together.
+#: Processes of a cell that takes long, and how many cells run at once, the longest first. Half of a test is waiting:
+#: two cores have enough to do then, to the end.
 WORKERS = 2
+AT_ONCE = 3
 #: How many tests that failed are repeated alone; more have a reason that they share.
 MOST_REPEATED = 5
 #: What the forms, the hooks, the triggerer and whole DAGs are like.
@@ -58,23 +60,33 @@ WHOLE = (
 #: What is the same on every version, and takes long: kills, sizes, lies of a server, and the benchmarks' like. `make
 #: test` proves it; that a task survives a kill and a retry, each cell shows in tests/airflow.
 ONCE = (
+    "tests/api/test_budget.py",
     "tests/api/test_insight_ranges.py",
     "tests/api/test_limits_by_posthogs_parser.py",
     "tests/api/test_limits_of_answers.py",
+    "tests/api/test_poller.py",
     "tests/audit/test_docs.py",
     "tests/capture/test_load.py",
     "tests/erasure/test_adversary.py",
+    "tests/erasure/test_erase_folder.py",
     "tests/erasure/test_generations.py",
+    "tests/erasure/test_looks.py",
     "tests/erasure/test_many.py",
+    "tests/erasure/test_rate_limits.py",
     "tests/erasure/test_tables.py",
     "tests/erasure/test_traps.py",
     "tests/extract/test_cell_statements.py",
     "tests/extract/test_cells_on_clickhouse.py",
-    "tests/erasure/test_erase_folder.py",
+    "tests/extract/test_interval_counts.py",
+    "tests/extract/test_key_ranges.py",
     "tests/extract/test_reader.py",
     "tests/extract/test_reader_faults.py",
     "tests/extract/test_reader_proof.py",
     "tests/load/test_dispositions.py",
+    "tests/load/test_merging.py",
+    "tests/load/test_other_columns.py",
+    "tests/operators/test_erasure_close.py",
+    "tests/operators/test_erasure_deadline.py",
     "tests/operators/test_looking_again.py",
     "tests/operators/test_refresh_kills.py",
     "tests/operators/test_refresh_right_numbers.py",
@@ -163,10 +175,9 @@ def main(names: list[str]) -> int:
         print(f"No such cell: {', '.join(sorted(unknown))}. There are {', '.join(entry.name for entry in MATRIX)}.")
         return 2
     wanted = [entry for entry in MATRIX if not names or entry.name in names]
-    # Most of a test is waiting: all at once, two cores have something to do most of the time.
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        results = list(pool.map(_run, wanted))
-    results = [_alone(result) for result in results]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        going = {entry: pool.submit(_run, entry) for entry in sorted(wanted, key=_is_short)}
+    results = [_alone(going[entry].result()) for entry in wanted]
     for result in results:
         print(f"\n== {result.entry.name}: {result.entry.airflow} on Python {result.python}\n{result.output}")
     print("\n== matrix")
@@ -211,8 +222,8 @@ class Result:
 def _alone(result: Result) -> Result:
     """Repeat a few tests that failed, on a machine that is quiet now: a wrong code fails again.
 
-    Five cells on two cores are more than a test's patience is made for. What passes here is told at the end, as it may
-    be a race that is real.
+    Several cells on two cores are more than a test's patience is made for. What passes here is told at the end, as it
+    may be a race that is real.
     """
     lines = [line for line in result.output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     names = tuple(dict.fromkeys(line.partition(" ")[2].partition(" - ")[0] for line in lines))
@@ -231,12 +242,16 @@ def _pytest(venv: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=HERE, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def _is_short(entry: Entry) -> bool:
+    return entry.tests not in (WHOLE, LIFE_CYCLE)
+
+
 def _run(entry: Entry) -> Result:
     started = time.monotonic()
     version, python = find_python(entry.pythons)
     venv = VENVS / f"{entry.name}-py{version}"
     _install(entry, venv, python)
-    side_by_side = ["-n", str(WORKERS), "--dist", "loadfile"] if entry.tests == WHOLE else []
+    side_by_side = [] if _is_short(entry) else ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
     but = [f"--ignore={path}" for path in _there(ONCE)]
     done = _pytest(venv, *_there(entry.tests), *but, *side_by_side)
     output = done.stdout[-20_000:] if done.returncode else "\n".join(done.stdout.splitlines()[-1:])

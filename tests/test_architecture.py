@@ -12,6 +12,8 @@ from tests.support.every import every
 PACKAGE = "airflow_provider_posthog"
 ROOT = Path(__file__).parents[1] / PACKAGE
 SOURCES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+#: The file of each module, by the module's name inside the package.
+MODULES = {source.removesuffix(".py").removesuffix("/__init__").replace("/", "."): source for source in SOURCES}
 
 #: The floors of the house; a module imports from its own floor and from those below.
 FLOORS = [
@@ -131,12 +133,11 @@ def test_imports_go_down_only(source: str) -> None:
 @cache
 def imported_modules() -> dict[str, set[str]]:
     """Return which modules each module imports, also late and for types only."""
-    modules = {source.removesuffix(".py").removesuffix("/__init__").replace("/", "."): source for source in SOURCES}
     graph: dict[str, set[str]] = {}
-    for module, source in modules.items():
+    for module, source in MODULES.items():
         names = [name.removeprefix(f"{PACKAGE}.") for name, _ in imports(tree(source), source) if is_of(name, PACKAGE)]
-        longest = {name if name in modules else name.rpartition(".")[0] for name in names}
-        graph[module] = {name for name in longest if name in modules} - {module}
+        longest = {name if name in MODULES else name.rpartition(".")[0] for name in names}
+        graph[module] = {name for name in longest if name in MODULES} - {module}
     return graph
 
 
@@ -155,7 +156,7 @@ def circle_through(module: str) -> list[str]:
     return []
 
 
-@every(sorted(imported_modules()))
+@every(sorted(MODULES))
 def test_no_module_imports_itself_in_a_roundabout_way(module: str) -> None:
     assert circle_through(module) == []
 
@@ -199,7 +200,7 @@ def for_types_only(source: str) -> set[int]:
     }
 
 
-@every(sorted(imported_modules()))
+@every(sorted(MODULES))
 def test_a_late_import_spares_something(module: str) -> None:
     """Circles are forbidden, so cost is the one reason: what is loaded anyway is imported at the top."""
     spared = {name for name in imported_at(module, late=True) if loaded_with(name) - loaded_with(module)}

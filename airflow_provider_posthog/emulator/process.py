@@ -9,12 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from types import TracebackType
 from typing import IO, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 
 class EmulatorError(RuntimeError):
@@ -346,7 +346,7 @@ class EmulatorProcess:
         return self.control("POST", "sweep")
 
     def reset(self) -> None:
-        """Go back to the start, but for what :meth:`add_events` has added."""
+        """Go back to the start, data included."""
         self.control("POST", "reset")
 
     def control(self, method: str, path: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -358,15 +358,14 @@ class EmulatorProcess:
         :raises EmulatorError: when it refuses, with its reason.
         """
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(f"{self.url}/__emulator__/{path}", data, headers, method=method)  # noqa: S310
-        # no proxy stands between a test and 127.0.0.1
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=60) as answer:
-                read: dict[str, Any] = json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            raise EmulatorError(f"{method} /__emulator__/{path}: {error.code} {error.read().decode()}") from None
+        # no proxy stands between a test and 127.0.0.1; urllib would ask the environment for one at each call
+        with closing(HTTPConnection(urlsplit(self.url).netloc, timeout=60)) as connection:
+            connection.request(method, f"/__emulator__/{path}", data, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            text = answer.read()
+        if answer.status >= 300:
+            raise EmulatorError(f"{method} /__emulator__/{path}: {answer.status} {text.decode()}")
+        read: dict[str, Any] = json.loads(text)
         return read
 
 

@@ -6,15 +6,15 @@ import itertools
 import json
 import re
 import threading
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -204,12 +204,10 @@ class Middleman:
 
     def _ask(self, path: str, headers: Mapping[str, str], body: bytes) -> Told:
         kept = {name: headers[name] for name in ("Authorization", "Content-Type")}
-        request = urllib.request.Request(self.target + path, body, kept)
-        try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read())
+        with closing(HTTPConnection(urlsplit(self.target).netloc, timeout=30)) as connection:
+            connection.request("POST", path, body, kept)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
 
 
 @contextmanager

@@ -66,8 +66,10 @@ class Router:
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        ordered = sorted(routes, key=lambda route: route.pattern.count("{"))
-        self._table = [(_compile(route.pattern), route) for route in ordered]
+        #: by the number of their parts, as a name stands for one of them
+        self._tables: dict[int, list[tuple[re.Pattern[str], Route]]] = {}
+        for route in sorted(routes, key=lambda route: route.pattern.count("{")):
+            self._tables.setdefault(_parts(route.pattern), []).append((_compile(route.pattern), route))
 
     def match(self, method: str, path: str, generation: str = "C") -> Match | None:
         """Return what is known of a request, or None when no row has its path.
@@ -82,7 +84,7 @@ class Router:
         best: Match | None = None
         allowed: list[str] = []
         first = ""
-        for pattern, route in self._table:
+        for pattern, route in self._tables.get(_parts(path), ()):
             if generation not in route.generations or not (match := pattern.fullmatch(path)):
                 continue
             if pattern.pattern != (first := first or pattern.pattern):
@@ -106,6 +108,10 @@ def closed(method: str, pattern: str, generations: str = "A") -> Route:
         raise not_for_keys()
 
     return Route(method, pattern, refuse, generations=generations)
+
+
+def _parts(path: str) -> int:
+    return path.removesuffix("/").count("/")
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

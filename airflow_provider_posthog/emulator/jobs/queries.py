@@ -113,7 +113,7 @@ class QueryService:
     """Runs queries for ``/query/`` and for insights.
 
     :param core: the clock, the settings, the store.
-    :param catch_up: brings what ``system.*`` shows up to the clock.
+    :param catch_up: brings what ``system.*`` shows of batch exports up to the clock.
     """
 
     def __init__(self, core: Core, *, catch_up: Callable[[], object]) -> None:
@@ -171,6 +171,11 @@ class QueryService:
             self.calculations.begin(calculation)
         return await self.calculations.run(calculation, self._calculate(calculation, node, key, personal, limited))
 
+    def _may_show_batch_exports(self, node: Json) -> bool:
+        """Whether a query may read their tables; to plan the runs of weeks takes longer than most queries."""
+        texts = (json.dumps(node), *self._core.warehouse.own.views.values())
+        return any("batch_export" in text.lower() for text in texts)
+
     async def _calculate(self, calculation: Calculation, node: Json, key: str, personal: bool, limited: bool) -> Cached:
         if limited:
             await self._enter()
@@ -179,8 +184,8 @@ class QueryService:
             await self._core.clock.sleep(self._core.settings.query_seconds)
             hidden = self._core.settings.hidden_months()
             without = self._core.settings.missing_tables()
-            # here and not in the thread, where a run could be planned twice
-            self._catch_up()
+            if self._may_show_batch_exports(node):  # here and not in the thread, where a run could be planned twice
+                self._catch_up()
             work = Work(self._core.warehouse, node, self._core.clock.now(), "query", personal, hidden, without)
             body = await self._logged(work)
         finally:
