@@ -236,6 +236,22 @@ def test_there_is_no_revenue_without_a_source_of_it(warehouse: Warehouse, column
     assert _one(warehouse, f"SELECT {columns} FROM {table}") == [None, None]
 
 
+def test_revenue_is_that_of_the_table_of_it(warehouse: Warehouse) -> None:
+    known = "person_mode = 'full' AND $group_0 != ''"
+    ((person, group),) = warehouse.query(f"SELECT person_id, $group_0 FROM events WHERE {known} LIMIT 1").rows
+    warehouse.own.add_rows("persons_revenue_analytics", [{"person_id": person, "revenue": "12.5", "mrr": 2}])
+    warehouse.own.add_rows("groups_revenue_analytics", [{"group_key": group, "revenue": 3, "mrr": 1}])
+    try:
+        paid = "SELECT id, $virt_revenue, properties.$virt_mrr, revenue_analytics.revenue FROM persons"
+        assert _one(warehouse, f"{paid} WHERE $virt_revenue > 5") == [person, "12.5", "2", "12.5"]
+        of_events = "SELECT DISTINCT person_id, person.$virt_revenue FROM events WHERE person.properties.$virt_mrr = 2"
+        assert _one(warehouse, of_events) == [person, "12.5"]
+        assert _one(warehouse, "SELECT max(group_0.$virt_revenue), max(goe_0.$virt_mrr) FROM events") == ["3", "1"]
+        assert _one(warehouse, "SELECT sum(mrr), count() FROM persons_revenue_analytics") == ["2", 1]
+    finally:
+        warehouse.own.clear()
+
+
 def test_revenue_may_be_compared_and_sorted_by(warehouse: Warehouse) -> None:
     everybody = _one(warehouse, "SELECT count() FROM persons")
     assert _one(warehouse, "SELECT count() FROM persons WHERE $virt_revenue IS NULL AND NOT $virt_mrr > 5") == everybody
@@ -253,7 +269,7 @@ def test_where_persons_came_from_may_be_written_as_a_property(warehouse: Warehou
 # -- servers of before ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("column", [*COLUMNS.split(", "), "person.$virt_revenue", "group_0.$virt_mrr"])
+@pytest.mark.parametrize("column", [*COLUMNS.split(", "), "person.$virt_revenue", "group_0.revenue_analytics.mrr"])
 def test_older_servers_have_none_of_the_columns(old: Warehouse, column: str) -> None:
     with pytest.raises(HogQLError, match=r"Unable to resolve field|Field not found"):
         old.query(f"SELECT {column} FROM events")

@@ -335,8 +335,7 @@ class Resolver:
         if isinstance(kind, Worked):
             known = (["properties", key] for key in kind.properties)
             args: list[Node] = [Field(each, self._table_member(table, alias, join, each)) for each in known]
-            worked = Call(kind.function, args) if kind.function else Constant(None)
-            return self._keys(Ref(alias, chain[0], kind.column, worked=worked), chain[1:])
+            return self._keys(Ref(alias, chain[0], kind.column, worked=Call(kind.function, args)), chain[1:])
         if isinstance(kind, Through):
             return self._table_member(table, alias, join, [*kind.chain, *chain[1:]])
         if isinstance(kind, Link):

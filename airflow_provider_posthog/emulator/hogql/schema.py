@@ -22,6 +22,8 @@ _UUID = Column("uuid", nullable=False)
 _INTEGER = Column("integer", nullable=False)
 _OTHER = Column("other", nullable=False)
 _Fields: TypeAlias = dict[str, Column | Link | Through | Worked]
+# what persons and groups have paid, where a source of revenue is connected
+_REVENUE: _Fields = {f"$virt_{name}": Through(("revenue_analytics", name)) for name in ("revenue", "mrr")}
 # who sent an event, by two of its properties
 _VISITORS: _Fields = {
     f"$virt_{name}": Worked(kind, function, ("$raw_user_agent", "$ip"))
@@ -94,12 +96,11 @@ def _of_people() -> Iterator[Table]:
     persons: _Fields = {"id": _UUID, "created_at": _TIME, "team_id": _INTEGER, "properties": _JSON}
     persons |= {"is_identified": _INTEGER, "pdi": Link("person_distinct_ids", "id", "person_id")}
     persons |= {name: Column("string") for name in FIRST_SOURCES}
-    # of no revenue that is known of: PostHog reads it from sources that the project has connected
-    revenue: _Fields = {f"$virt_{name}": Worked(Column("number")) for name in ("revenue", "mrr")}
-    persons |= revenue
+    persons |= {"revenue_analytics": Link("persons_revenue_analytics", "id", "person_id"), **_REVENUE}
     ids: _Fields = {"team_id": _INTEGER, "distinct_id": _STRING, **owner}
     groups: _Fields = {"index": _INTEGER, "team_id": _INTEGER, "key": _STRING}
-    groups |= {"created_at": _TIME, "updated_at": _TIME, "properties": _JSON, **revenue}
+    groups |= {"created_at": _TIME, "updated_at": _TIME, "properties": _JSON}
+    groups |= {"revenue_analytics": Link("groups_revenue_analytics", "key", "group_key"), **_REVENUE}
     members: _Fields = {"person_id": _UUID, "cohort_id": _INTEGER, "team_id": _INTEGER, **owner}
     deleted: _Fields = {"is_deleted": _INTEGER, "version": _INTEGER}
     hidden = frozenset({"team_id", *FIRST_SOURCES})
@@ -148,7 +149,8 @@ def tables(*, newer: bool) -> Mapping[str, Table]:
 
 def _older(table: Table) -> Table:
     """Take away what servers before 2025 do not work out."""
-    return replace(table, fields={name: kind for name, kind in table.fields.items() if not isinstance(kind, Worked)})
+    newer = {"revenue_analytics", *_REVENUE, *_VISITORS}
+    return replace(table, fields={name: kind for name, kind in table.fields.items() if name not in newer})
 
 
 # The property definitions of the project: PostHog casts the properties it has seen as numbers

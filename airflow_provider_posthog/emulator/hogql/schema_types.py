@@ -30,13 +30,13 @@ class Worked:
     """A column that is worked out where it is named, and costs nothing elsewhere; ``*`` leaves it out.
 
     :param column: what it is
-    :param function: HogQL's function that gives it; empty for one that is always null
+    :param function: HogQL's function that gives it
     :param properties: the properties that the function is given
     """
 
     column: Column
-    function: str = ""
-    properties: tuple[str, ...] = ()
+    function: str
+    properties: tuple[str, ...]
 
 
 @dataclass(frozen=True)

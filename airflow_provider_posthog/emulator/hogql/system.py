@@ -17,6 +17,7 @@ Sources = Mapping[str, Callable[[], Rows]]
 _KINDS = {
     "int": ("integer", "Nullable(Int64)"),
     "float": ("number", "Nullable(Float64)"),
+    "decimal": ("number", "Nullable(Decimal(38, 10))"),
     "bool": ("other", "Nullable(Bool)"),
     "str": ("string", "Nullable(String)"),
     "uuid": ("uuid", "Nullable(UUID)"),
