@@ -119,6 +119,7 @@ FLOORS = (
     "tests/load/test_loaders.py",
     "tests/results/test_row_slices.py",
     "tests/results/test_workbook.py",
+    "tests/storage",
     "tests/transfers/test_table_formats.py",
     "tests/triggers/test_jobs.py",
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage import manifest as manifests
-from airflow_provider_posthog.storage.atomic_file import is_flat, make_folder
+from airflow_provider_posthog.storage.atomic_file import is_flat, make_folder, move
 from airflow_provider_posthog.storage.staging import FOLDER as UNFINISHED
 
 MANIFEST = "manifest.json"
@@ -150,7 +150,7 @@ class AccessFolder:
             self._close_to_others()
             with suppress(OSError):  # an empty folder
                 self._fs.rmdir(self.path)
-            self._fs.mv(self.work, self.path, recursive=True)
+            move(self._fs, self.work, self.path)
         return manifest
 
     def _is_data(self, path: str) -> bool:
@@ -186,4 +186,4 @@ class AccessFolder:
         part = f"{path}.new"
         self._fs.pipe_file(part if not is_flat(self._fs) else path, content)
         if not is_flat(self._fs):
-            self._fs.mv(part, path)
+            move(self._fs, part, path)

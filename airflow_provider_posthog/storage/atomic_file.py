@@ -48,6 +48,9 @@ class FileSystem(Protocol):
     def mv(self, path1: str, path2: str) -> None:
         """Move it."""
 
+    def mv_file(self, path1: str, path2: str) -> None:
+        """Move it, where a file system has that besides."""
+
     def cp_file(self, path1: str, path2: str) -> None:
         """Copy it."""
 
@@ -283,16 +286,21 @@ def make_folder(fs: FileSystem, path: str) -> None:
 
 
 def move(fs: FileSystem, source: str, target: str) -> None:
-    """Rename a whole file, replacing an existing one.
+    """Rename a whole file, replacing an existing one; or a folder, where there is none of that name.
 
     :param fs: the file system.
     :param source: where it is.
     :param target: where to; its folder exists.
     """
+    from fsspec import AbstractFileSystem
+
     if is_flat(fs):
         # An object is copied whole or not at all; `mv` takes *, ? and [ in a name for patterns, and lists folders.
         fs.cp_file(source, target)
         fs.rm_file(source)
+    elif getattr(type(fs), "mv", None) is AbstractFileSystem.mv:
+        # It copies and removes: who reads meanwhile finds half a file. fsspec before 2024 has it for local files, too.
+        fs.mv_file(source, target)
     else:
         fs.mv(source, target)
     for path in {source.rpartition("/")[0], target.rpartition("/")[0]}:

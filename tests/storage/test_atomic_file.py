@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import example, given
@@ -194,6 +195,23 @@ def test_any_name(place: tuple[Any, str], name: str) -> None:
     fs, folder = place
     land(fs, f"{folder}/{name}", b"one")
     assert files(fs, folder) == {name: b"one"}
+
+
+def test_an_older_fsspec_does_not_copy_to_the_final_name_either(tmp_path: Path) -> None:
+    class Older(LocalFileSystem):
+        """Before 2024 its `mv` was everybody's."""
+
+        mv = AbstractFileSystem.mv
+
+        def mv_file(self, path1: str, path2: str, **options: Any) -> None:
+            os.rename(path1, path2)
+
+        def copy(self, *paths: Any, **options: Any) -> None:
+            raise AssertionError("a copy can be read when half of it is there")
+
+    for content in (b"one", b"two"):
+        land(Older(), f"{tmp_path}/a.csv", content)
+        assert files(Older(), str(tmp_path)) == {"a.csv": content}
 
 
 def test_a_folder_of_that_name(tmp_path: Path) -> None:
