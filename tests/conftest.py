@@ -9,6 +9,7 @@ import atexit
 import functools
 import gc
 import importlib
+import itertools
 import os
 import shutil
 import sys
@@ -84,8 +85,7 @@ def patience() -> None:
         setattr(found, constant, value)
 
 
-#: The files that take longest, a quarter of a minute or more on two cores, in that order: the processes begin with
-#: them, so that none is left with a long one when the others have done.
+#: The files that take longest, a quarter of a minute or more on two cores, in that order.
 LONGEST = (
     "tests/faults/test_tasks.py",
     "tests/erasure/test_generations.py",
@@ -133,9 +133,15 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+    """Begin with the longest files, so that no process has one left when the others are done; and with shorter ones
+    between them, up to two thirds of those: most of the long ones wait, and the cores would have little to do."""
+    files = dict.fromkeys(item.nodeid.partition("::")[0] for item in items)
+    longest = [name for name in LONGEST if name in files]
+    others = iter([name for name in files if name not in longest])
+    between = 2 * (len(files) - len(longest)) // (3 * max(1, len(longest)))
+    order = [name for first in longest for name in (first, *itertools.islice(others, between))]
+    places = {name: place for place, name in enumerate([*order, *others])}
+    items.sort(key=lambda item: places[item.nodeid.partition("::")[0]])
 
 
 gc.disable()  # until all tests are there: it would go through them again and again, a third of the collection
