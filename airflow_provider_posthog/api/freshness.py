@@ -23,7 +23,7 @@ State = Literal["fresh", "calculated", "failed", "timeout", "unreachable", "refu
 STATES: frozenset[str] = frozenset({"fresh", "calculated", "failed", "timeout", "unreachable", "refused", "cut"})
 
 #: Seconds by which the clocks of PostHog's own machines may differ: one writes ``Date``, another ``last_refresh``.
-_CLOCKS_APART = timedelta(seconds=2)
+CLOCKS_APART = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -161,4 +161,4 @@ def is_too_old(insight: Insight, target: Target) -> bool:
 
 
 def _is_before(refreshed: datetime, target: Target) -> bool:
-    return target.since is not None and refreshed < target.since - _CLOCKS_APART
+    return target.since is not None and refreshed < target.since - CLOCKS_APART

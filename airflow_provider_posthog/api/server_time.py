@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Generic, TypeVar, cast
 
@@ -12,6 +12,9 @@ from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.dataclass import dataclass
 
 T = TypeVar("T")
+
+#: By so much the true time may be later than a ``Date``, which has whole seconds.
+ROUNDING = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow_provider_posthog.api import queries, refresh
-from airflow_provider_posthog.api.freshness import Outcome, Target, fault
+from airflow_provider_posthog.api.freshness import CLOCKS_APART, Outcome, Target, fault
 from airflow_provider_posthog.api.insights import Insight
-from airflow_provider_posthog.api.server_time import moment
+from airflow_provider_posthog.api.server_time import ROUNDING, moment
 from airflow_provider_posthog.api.steps import Steps, Stopped
 from airflow_provider_posthog.compat import StateStore, state_store
 from airflow_provider_posthog.dataclass import dataclass
@@ -33,10 +33,13 @@ class Began:
     """What a try knows of the ones before.
 
     :param since: when the first of them began, by the server's clock; ``None`` if this is the first, or nobody knows.
+    :param before: numbers that are not newer than this were there already (ISO text, by the clock that writes
+        ``last_refresh``). ``since`` alone has slack for clocks that differ, and would take those of the moment before.
     :param anchor: the insight that is calculated in the background, so that a later try knows; ``None`` for none.
     """
 
     since: datetime | None = None
+    before: str | None = None
     anchor: int | None = None
 
     def known(self, target: Target) -> Steps[Outcome | None]:
@@ -54,7 +57,7 @@ class Began:
                 raise
             except PostHogError:
                 return None  # the calculation will say so
-        target = replace(target, since=self.since, before=None)
+        target = replace(target, since=self.since, before=self.before)
         if answer is None:
             return None
         return Outcome("fresh", insight=answer) if fault(answer, target, calculated_now=False) is None else None
@@ -74,28 +77,40 @@ def began(
     oldest = oldest and oldest - timedelta(seconds=timeout)
     store = state_store(context)
     if store is not None:
-        return Began(_later(_stored(store, identity, targets), oldest))
+        since, before = _stored(store, identity, targets)
+        return Began(_later(since, oldest), before)
     if len(targets) <= max(max_in_flight, _FEW) or "ti" not in context:
         return Began()
     anchor = min(targets, key=lambda target: target.insight_id)
     if (yield from refresh.why_not_watch(anchor.query_id)) is not None:
         return Began()
-    return Began(_later((yield from _remembered(anchor)), oldest), anchor.insight_id)
+    started = yield from _remembered(anchor)
+    return Began(_later(started, oldest), started.isoformat() if started else None, anchor.insight_id)
 
 
 def _later(since: datetime | None, oldest: datetime | None) -> datetime | None:
     return None if since is None or oldest is None else max(since, oldest)
 
 
-def _stored(store: StateStore, identity: Identity, targets: Sequence[Target]) -> datetime | None:
+def _stored(store: StateStore, identity: Identity, targets: Sequence[Target]) -> tuple[datetime | None, str | None]:
+    """Return what the first try has kept, or keep it if this is the first."""
     life = [identity.owner, identity.clearing]  # iterations may share a store
     stored = store.get(STORE_KEY)
     if not identity.is_first and isinstance(stored, Mapping) and stored.get("life") == life:
-        return moment(stored.get("since"))
+        return moment(stored.get("since")), stored.get("before")
     times = [target.since for target in targets if target.since is not None]
     if times and len(times) == len(targets):
-        store.set(STORE_KEY, {"life": life, "since": max(times).isoformat()})
-    return None
+        since = max(times)
+        store.set(STORE_KEY, {"life": life, "since": since.isoformat(), "before": _newest(targets, since)})
+    return None, None
+
+
+def _newest(targets: Sequence[Target], since: datetime) -> str | None:
+    """Return when the newest of the numbers was calculated that are there before anything is; ``None`` for none."""
+    times = [at for at in (moment(target.before) for target in targets) if at is not None]
+    if any(target.before is None and (target.filters_override or target.variables_override) for target in targets):
+        times.append(since + ROUNDING + CLOCKS_APART)  # what a dashboard shows are not the numbers with overrides
+    return max(times).isoformat() if times else None
 
 
 def _remembered(anchor: Target) -> Steps[datetime | None]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_posthog.api import dashboards, exports, insights
+from airflow_provider_posthog.api.freshness import CLOCKS_APART
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import failure_in
 from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 
-#: Seconds by which the clocks of PostHog's own machines may differ.
-_CLOCKS_APART = timedelta(seconds=2)
 _REMEDY = "Write the output of the task that refreshed what is exported."
 
 
@@ -77,7 +76,7 @@ class Refreshed:
             text = f"is of {_name(self.dashboard, insight)}, and the export of {_name(*of_export)}."
             raise PostHogSettingsError("refreshed", text, _REMEDY)
         created, newest = moment(export.get("created_at")), max(self.times.values())
-        if created is None or created < newest - _CLOCKS_APART:
+        if created is None or created < newest - CLOCKS_APART:
             when = "at a time that PostHog does not tell" if created is None else f"at {created:%F %T} UTC"
             raise PostHogIncompleteError(
                 f"The export was created {when}, and the refresh ended at {newest:%F %T} UTC: it may show older "
@@ -102,7 +101,7 @@ class Refreshed:
             if failure is not None or at is None or at < refreshed:
                 what = failure or ("PostHog shows no result" if at is None else f"its numbers are from {at:%F %T} UTC")
                 raise PostHogIncompleteError(f"The picture is not proved to show insight {number}: {what}.")
-            again += created is not None and at >= created - _CLOCKS_APART and at > refreshed
+            again += created is not None and at >= created - CLOCKS_APART and at > refreshed
             times[number] = at
         if 0 < again < len(times):
             raise PostHogIncompleteError(

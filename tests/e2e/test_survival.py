@@ -108,14 +108,11 @@ class Calculations:
         return found
 
     def finish(self, **started: int) -> None:
-        """All end well, were calculated so often (once unless said), and never twice at a time.
-
-        Once is always right: a calculation may end by itself before the next try asks for it.
-        """
+        """All end well, were calculated so often (once unless said), and never twice at a time."""
         state = self.airflow.wait_for_run("calculations", self.run_id)
         assert state == "success", self.airflow.tasks("calculations", self.run_id)
         for task in self.TASKS:
-            assert len(self.started(task)) in (1, started.get(task, 1)), (task, self.started(task))
+            assert len(self.started(task)) == started.get(task, 1), (task, self.started(task))
             for name, following in pairwise(self.started(task)):
                 self._was_cancelled(name, following)
 

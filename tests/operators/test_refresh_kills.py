@@ -123,5 +123,34 @@ def test_numbers_from_before_the_first_try_are_calculated(connected: EmulatorPro
     assert len(forced(connected)) == 5 + 1
 
 
+@pytest.mark.parametrize("overrides", [{}, {"filters_override": {"date_from": "-3d"}}])
+def test_numbers_of_the_moment_before_the_first_try_are_calculated(
+    connected: EmulatorProcess, overrides: dict[str, Any]
+) -> None:
+    """Another run ended just before; clocks that differ get some slack, which must not reach back to it."""
+    dashboard, store = board(2), Store()
+    operator = PostHogRefreshDashboardOperator(task_id="task", dashboard=dashboard, deferrable=False, **overrides)
+    operator.execute(context(run_id="before"))
+    connected.faults(method="GET", path="*/insights/*", status=400, count=2)
+    with pytest.raises(PostHogJobFailed):
+        operator.execute(context(try_number=1, store=store))
+    operator.execute(context(try_number=2, store=store))
+    assert len(forced(connected)) == 3 * 2
+
+
+def test_so_they_are_where_posthog_has_to_remember_when_the_first_try_began(connected: EmulatorProcess) -> None:
+    """Without Airflow's store, a calculation in the background tells it."""
+    dashboard = board(13)
+    operator = PostHogRefreshDashboardOperator(task_id="task", dashboard=dashboard, deferrable=False, poll_interval=0.1)
+    done = operator.execute(context(run_id="before"))
+    anchor = min(insight["id"] for insight in done["insights"])
+    before = len(forced(connected))
+    connected.faults(method="GET", path=rf"^/api/projects/\d+/insights/(?!{anchor}/)", status=400, count=12)
+    with pytest.raises(PostHogJobFailed):
+        operator.execute(context(try_number=1))
+    operator.execute(context(try_number=2))
+    assert [call["path"].endswith(f"/insights/{anchor}/") for call in forced(connected)[before:]].count(False) == 2 * 12
+
+
 def forced(posthog: EmulatorProcess) -> list[dict[str, Any]]:
     return [call for call in posthog.calls("/insights/", "GET") if "force_" in json.dumps(call["query"])]
