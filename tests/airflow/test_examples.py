@@ -47,6 +47,19 @@ def dags(path: Path) -> list[Any]:
     return found
 
 
+def settings_in(*folders: str) -> set[str]:
+    """The variables of the environment that set examples, by the files that name them."""
+    paths = [path for folder in folders for path in (FOLDER.parent / folder).rglob("*.py")]
+    return {name for path in paths for name in re.findall(r"POSTHOG_EXAMPLE_\w*", path.read_text(encoding="utf-8"))}
+
+
+def test_what_sets_examples_is_read_by_one() -> None:
+    """A name that no example has any more would be set for nothing, and the example write where it does by default."""
+    assert settings_in("demo", "tests/e2e", "tests/soak", "tests/ui") <= settings_in("dags_examples")
+    for each in ("demo", "tests/soak"):
+        assert "POSTHOG_EXAMPLE_FILES" in settings_in(each)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short(path: Path) -> None:
     assert lines_of_code(path.read_text(encoding="utf-8")) <= MOST_LINES

@@ -48,7 +48,7 @@ def _loaded(ground: Ground, done: Done) -> Iterator[str]:
 
 
 def _exported(ground: Ground, done: Done) -> Iterator[str]:
-    path = ground.folder / "exported.duckdb"
+    path = ground.folder / "warehouse.duckdb"
     for run in done.get("export_to_warehouse", []):
         start, end = run.start.isoformat(), run.end.isoformat()
         there = ground.posthog.count_events(start, end)

@@ -73,22 +73,20 @@ class Ground:
 
         :param warehouse_connection: of the database, as Airflow takes it.
         """
-        at = f"file://{self.folder}"
-        examples = {
-            **{"HOST": "us.posthog.com", "DASHBOARD": self._dashboard, "GATE": self._gate, "DAYS": str(BACKFILLS)},
-            **{"RESULTS": f"{at}/results", "LANDING": f"{at}/landing", "ARCHIVE": f"{at}/archive/"},
-            # DuckDB for what reads it itself, the connection for what loads into it
-            "CONDITION": "change >= -1000 %",
-        }
         bucket = json.dumps({"conn_type": "aws", "login": "AKIA", "password": "not-a-secret"})
         return {
-            **{f"POSTHOG_EXAMPLE_{name}": value for name, value in examples.items()},
+            "POSTHOG_EXAMPLE_FILES": f"file://{self.folder}",
+            "POSTHOG_EXAMPLE_HOST": self.posthog.url.partition("://")[2],
+            "POSTHOG_EXAMPLE_PROJECT": str(self.posthog.project_id),
+            "POSTHOG_EXAMPLE_DASHBOARD": self._dashboard,
+            "POSTHOG_EXAMPLE_GATE": self._gate,
+            "POSTHOG_EXAMPLE_CONDITION": "change >= -1000 %",
+            "POSTHOG_EXAMPLE_DAYS": str(BACKFILLS),
             "AIRFLOW_CONN_POSTHOG_DEFAULT": self.posthog.airflow_connection_json(audit_secret=SALT),
             "AIRFLOW_CONN_WAREHOUSE": warehouse_connection,
             "AIRFLOW_CONN_AWS_READER": bucket,
             "AIRFLOW_VAR_CHECKOUT_ERRORS_INSIGHT": self._errors,
             "AIRFLOW__CORE__PARALLELISM": "4",
-            "SOAK_DUCKDB": str(self.folder / "exported.duckdb"),
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
 

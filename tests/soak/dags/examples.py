@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from datetime import timedelta
 from typing import Any
 
@@ -26,13 +25,7 @@ def _hurry(task: Any) -> None:
             setattr(task, name, value)
 
 
-#: What two examples call by the same name, and is not the same.
-ITS_OWN = "POSTHOG_EXAMPLE_WAREHOUSE"
-
 for name in JOBS:
-    os.environ.pop(ITS_OWN, None)
-    if name == "export_to_warehouse":
-        os.environ[ITS_OWN] = os.environ["SOAK_DUCKDB"]
     for found in [*vars(importlib.import_module(f"dags_examples.{name}")).values()]:
         if getattr(found, "dag_id", None) == name and hasattr(found, "timetable"):
             found.timetable = NullTimetable()
