@@ -27,13 +27,6 @@ def new_york(warehouse: Warehouse) -> Iterator[Warehouse]:
     warehouse.timezone = "UTC"
 
 
-@pytest.fixture
-def old(warehouse: Warehouse) -> Iterator[Warehouse]:
-    warehouse.newer_functions = False
-    yield warehouse
-    warehouse.newer_functions = True
-
-
 def cell(result: QueryResult) -> object:
     return result.rows[0][0]
 

@@ -30,13 +30,6 @@ def warehouse() -> Iterator[Warehouse]:
     house.close()
 
 
-@pytest.fixture
-def old(warehouse: Warehouse) -> Iterator[Warehouse]:
-    warehouse.newer_functions = False
-    yield warehouse
-    warehouse.newer_functions = True
-
-
 # -- the same answers as ClickHouse -----------------------------------------------------------------------------------
 
 

@@ -74,13 +74,6 @@ def warehouse() -> Iterator[Warehouse]:
     house.close()
 
 
-@pytest.fixture
-def old(warehouse: Warehouse) -> Iterator[Warehouse]:
-    warehouse.newer_functions = False
-    yield warehouse
-    warehouse.newer_functions = True
-
-
 def _one(warehouse: Warehouse, query: str) -> list[object]:
     (row,) = warehouse.query(query).rows
     return list(row)

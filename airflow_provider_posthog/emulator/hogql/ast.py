@@ -40,8 +40,8 @@ class Ref:
 
     ``table`` is the alias of its table, empty for aliases of expressions and arguments of lambdas; ``name`` its name
     in ClickHouse; ``origin`` the name of the table itself; ``properties`` the keys of the JSON value to read;
-    ``in_zone`` is set for a DateTime64 column of a table, which is shown in the project's time zone. ``worked`` is the
-    expression that stands for the name in ClickHouse.
+    ``in_zone`` is set for a DateTime64 column of a table, which is shown in the project's time zone. ``expression``
+    is what is written instead of the name, for a column that is worked out.
     """
 
     table: str
@@ -51,7 +51,7 @@ class Ref:
     in_zone: bool = False
     number: bool = False
     origin: str = ""
-    worked: Node | None = None
+    expression: Node | None = None
 
 
 @dataclass

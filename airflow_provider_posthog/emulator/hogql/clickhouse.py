@@ -161,8 +161,8 @@ class ClickHousePrinter(Printer):
             return self.name(node.chain[-1])
         if ref.name == "*":
             return "*"
-        if ref.worked is not None:
-            return self.print(ref.worked)
+        if ref.expression is not None:
+            return self.print(ref.expression)
         text = self._column(ref)
         if not ref.properties:
             return text

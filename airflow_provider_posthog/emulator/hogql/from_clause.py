@@ -40,8 +40,8 @@ class FromParser(ExpressionParser, ABC):
             else:
                 return tables
             tables += further
-            while self._turns():
-                self._turn(tables)
+            while self._pivot_follows():
+                self._pivot_joined(tables)
 
     def _pending(self, tables: list[Join]) -> Join | None:
         """Find the last join that has no condition yet."""
@@ -81,17 +81,17 @@ class FromParser(ExpressionParser, ABC):
             self.take()
             tables = self._joined()
             self.expect(")")
-            while self._turns():
+            while self._pivot_follows():
                 tables = [Join(self._pivot())]
             return tables
         return [self._table()]
 
     def _table(self) -> Join:
         joined = self._aliased(self._source())
-        while self._turns():
+        while self._pivot_follows():
             joined = self._aliased(Join(self._pivot()))
         joined = self._sampled(joined)
-        while self._turns():
+        while self._pivot_follows():
             joined = Join(self._pivot())
         return joined
 
@@ -150,12 +150,12 @@ class FromParser(ExpressionParser, ABC):
 
     # -- PIVOT and UNPIVOT, which PostHog reads and then refuses -------------------------------------------------
 
-    def _turns(self) -> bool:
+    def _pivot_follows(self) -> bool:
         words = (("pivot", "("), ("unpivot", "("), ("unpivot", "include", "nulls", "("))
         return self.newer and any(self.at(*each) for each in words)
 
-    def _turn(self, tables: list[Join]) -> None:
-        """Turn joined tables: those whose condition has been read."""
+    def _pivot_joined(self, tables: list[Join]) -> None:
+        """Pivot joined tables: those whose condition has been read."""
         pending = self._pending(tables)
         first = tables.index(pending) if pending is not None else 0
         tables[first:] = [Join(self._pivot(), kind=tables[first].kind)]

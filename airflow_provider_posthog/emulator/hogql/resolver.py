@@ -36,7 +36,7 @@ from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.hogql.kinds import kind_of, refuse_text_as_time
 from airflow_provider_posthog.emulator.hogql.renaming import first_select, rename
 from airflow_provider_posthog.emulator.hogql.schema import NUMBERS, tables
-from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through, Worked, is_virtual
+from airflow_provider_posthog.emulator.hogql.schema_types import ExpressionField, Link, Table, Through, is_virtual
 from airflow_provider_posthog.emulator.hogql.select import SelectParser
 from airflow_provider_posthog.emulator.hogql.stars import expanded
 
@@ -332,10 +332,10 @@ class Resolver:
         kind = table.fields.get(chain[0])
         if kind is None:
             raise HogQLError(f"Field not found: {chain[0]}")
-        if isinstance(kind, Worked):
+        if isinstance(kind, ExpressionField):
             known = (["properties", key] for key in kind.properties)
             args: list[Node] = [Field(each, self._table_member(table, alias, join, each)) for each in known]
-            return self._keys(Ref(alias, chain[0], kind.column, worked=Call(kind.function, args)), chain[1:])
+            return self._keys(Ref(alias, chain[0], kind.column, expression=Call(kind.function, args)), chain[1:])
         if isinstance(kind, Through):
             return self._table_member(table, alias, join, [*kind.chain, *chain[1:]])
         if isinstance(kind, Link):

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from airflow_provider_posthog.emulator.hogql.ast import Column
 from airflow_provider_posthog.emulator.hogql.replay import replay_tables
-from airflow_provider_posthog.emulator.hogql.schema_types import Link, Table, Through, Worked
+from airflow_provider_posthog.emulator.hogql.schema_types import ExpressionField, Link, Table, Through
 from airflow_provider_posthog.emulator.hogql.sessions import FIRST_SOURCES, sessions_table
 from airflow_provider_posthog.emulator.hogql.system import system_tables
 
@@ -21,12 +21,12 @@ _TIME = Column("datetime", nullable=False)
 _UUID = Column("uuid", nullable=False)
 _INTEGER = Column("integer", nullable=False)
 _OTHER = Column("other", nullable=False)
-_Fields: TypeAlias = dict[str, Column | Link | Through | Worked]
+_Fields: TypeAlias = dict[str, Column | Link | Through | ExpressionField]
 # what persons and groups have paid, where a source of revenue is connected
 _REVENUE: _Fields = {f"$virt_{name}": Through(("revenue_analytics", name)) for name in ("revenue", "mrr")}
 # who sent an event, by two of its properties
 _VISITORS: _Fields = {
-    f"$virt_{name}": Worked(kind, function, ("$raw_user_agent", "$ip"))
+    f"$virt_{name}": ExpressionField(kind, function, ("$raw_user_agent", "$ip"))
     for name, kind, function in (
         ("is_bot", _OTHER, "isLikelyBot"),
         ("traffic_type", _STRING, "getTrafficType"),

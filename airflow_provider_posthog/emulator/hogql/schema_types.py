@@ -26,7 +26,7 @@ class Through:
 
 
 @dataclass(frozen=True)
-class Worked:
+class ExpressionField:
     """A column that is worked out where it is named, and costs nothing elsewhere; ``*`` leaves it out.
 
     :param column: what it is
@@ -44,7 +44,7 @@ class Table:
     """A table: its fields in PostHog's order, and those that ``*`` leaves out."""
 
     name: str
-    fields: Mapping[str, Column | Link | Through | Worked]
+    fields: Mapping[str, Column | Link | Through | ExpressionField]
     hidden: frozenset[str] = frozenset({"team_id"})
 
     def star(self) -> list[str]:

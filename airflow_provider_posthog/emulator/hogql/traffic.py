@@ -112,7 +112,7 @@ _NETWORKS = (("::ffff:66.249.64.0", 96 + 19, "Googlebot"), ("::ffff:157.55.39.0"
 _NO_AGENT = "^$"
 
 
-def _place(agent: str, quote: Quote) -> str:
+def _bot_number(agent: str, quote: Quote) -> str:
     """Write which bot a user agent is of: 0 for none, one more than there are for a missing one."""
     patterns = [*(bot["pattern"] for bot in _LABELS), _NO_AGENT]
     return f"multiMatchAnyIndex(ifNull({agent}, ''), {quote(patterns)})"
@@ -124,25 +124,26 @@ def _within(address: str, network: str, bits: int, quote: Quote) -> str:
 
 
 def _is_bot(args: Sequence[str], quote: Quote) -> str:
-    signs = [f"notEquals({_place(args[0], quote)}, 0)"]
+    signs = [f"notEquals({_bot_number(args[0], quote)}, 0)"]
     signs += [_within(args[1], network, bits, quote) for network, bits, _ in _NETWORKS] if len(args) > 1 else []
     return f"toBool({' OR '.join(signs)})"
 
 
-def _label(what: str, person: str, nobody: str, args: Sequence[str], quote: Quote) -> str:
+def _label(label: str, regular: str, no_agent: str, args: Sequence[str], quote: Quote) -> str:
     """Write what a visitor is called.
 
-    :param what: which of the labels
-    :param person: what it is for people
-    :param nobody: what it is without a user agent
+    :param label: which one: ``name``, ``operator``, ``category`` or ``type``
+    :param regular: what it is for a person
+    :param no_agent: what it is without a user agent
     """
-    rest = quote(person)
+    rest = quote(regular)
     if len(args) > 1:
-        named = {bot["name"]: bot[what] for bot in _LABELS}
+        named = {bot["name"]: bot[label] for bot in _LABELS}
         pairs = [f"{_within(args[1], network, bits, quote)}, {quote(named[name])}" for network, bits, name in _NETWORKS]
         rest = f"multiIf({', '.join(pairs)}, {rest})"
-    place = _place(args[0], quote)
-    return f"if(equals({place}, 0), {rest}, arrayElement({quote([*(bot[what] for bot in _LABELS), nobody])}, {place}))"
+    number = _bot_number(args[0], quote)
+    labels = quote([*(bot[label] for bot in _LABELS), no_agent])
+    return f"if(equals({number}, 0), {rest}, arrayElement({labels}, {number}))"
 
 
 _NOW: Mapping[str, Writer] = {

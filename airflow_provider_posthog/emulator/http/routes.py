@@ -66,7 +66,7 @@ class Router:
     """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        #: by the number of their parts, as a name stands for one of them
+        #: by the number of segments: a {name} in a pattern matches exactly one
         self._tables: dict[int, list[tuple[re.Pattern[str], Route]]] = {}
         for route in sorted(routes, key=lambda route: route.pattern.count("{")):
             self._tables.setdefault(_parts(route.pattern), []).append((_compile(route.pattern), route))
