@@ -7,6 +7,7 @@ import functools
 import getpass
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -58,8 +59,14 @@ def _socket() -> Path:
         shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(stop)
-    wait_for((folder / "s").exists, seconds=60, what="MariaDB's socket")
+    wait_for(lambda: _listens(folder / "s"), seconds=60, what="MariaDB")
     return folder / "s"
+
+
+def _listens(path: Path) -> bool:
+    """The server makes its socket a moment before it listens there."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        return connection.connect_ex(str(path)) == 0
 
 
 class MariaDB(Database):
