@@ -58,7 +58,7 @@ def shown(value: object) -> str | None:
     if isinstance(value, bool) or value is None or value == "":
         return None
     if isinstance(value, (int, float)):
-        return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+        return str(value)  # of what is told here, numbers are ids
     text = _USER.sub("", str(value)) if isinstance(value, str) or hasattr(value, "__fspath__") else ""
     text = text or (str(value) if type(value).__name__ == "ObjectStoragePath" else "")
     return text if _PLAIN.fullmatch(text) and not re.match(r"(?i)select\b|with\b", text) else None
@@ -86,7 +86,8 @@ def _where(task: Any) -> str:  # noqa: ANN401 - any task of ours
     if settings is None:
         return ""
     page = next((f"/{page}/{name}" for key, page in _PAGES if (name := shown(vars(task).get(key)))), "")
-    return f". PostHog: {settings.base_url}/project/{settings.project_id}{page}"
+    project = "" if settings.project_id is None else f"/project/{settings.project_id}{page}"
+    return f". PostHog: {settings.base_url}{project}"
 
 
 def end_of(result: object) -> str:
@@ -97,7 +98,7 @@ def end_of(result: object) -> str:
     if not isinstance(result, Mapping):
         return "Done"
     counts = [
-        f"{shown(value)} {name.removesuffix('s') if value == 1 else name}"
+        f"{value:,} {name.removesuffix('s') if value == 1 else name}"
         for key, name in _COUNTS.items()
         if _is_count(value := result.get(key))
     ]

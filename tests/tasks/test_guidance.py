@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import airflow_provider_posthog
 from airflow_provider_posthog import exceptions
-from airflow_provider_posthog.compat import AirflowFailException
+from airflow_provider_posthog.compat import AirflowFailException, AirflowNotFoundException
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
     PostHogError,
@@ -23,7 +24,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.guidance import GuidedTask
-from airflow_provider_posthog.tasks.log_lines import end_of
+from airflow_provider_posthog.tasks.log_lines import beginning, end_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 from airflow_provider_posthog.transfers.range_check import PostHogRangeCheckOperator
 from tests.test_arguments import tasks
@@ -165,6 +166,31 @@ def test_sensors_and_tasks_without_a_connection_do_so_too(
             task_id="check", path=f"file://{tmp_path}/", start="2026-01-01T00:00:00Z", end="2026-01-02T00:00:00Z"
         ).execute({})
     assert [name for name, _ in said()] == ["PostHogSettingsError", "PostHogIncompleteError"]
+
+
+def test_a_connection_that_is_missing_leads_to_the_page_and_may_be_there_at_the_next_try(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(AirflowNotFoundException) as caught:
+        Fails(error=AirflowNotFoundException("The conn_id `x` isn't defined"), task_id="fails").execute({})
+    assert not isinstance(caught.value, AirflowFailException)  # a backend of secrets that is down says the same
+    told = caplog.text + capfd.readouterr().out
+    assert told.count(f"a connection that is not defined: {exceptions.TROUBLESHOOTING}#from-airflow") == 1
+    assert "\n### From Airflow\n" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("project", "where"), [({"project_id": 123456}, "/project/123456/dashboard/654321"), ({}, "")], ids=["one", "none"]
+)
+def test_the_first_line_has_an_address_that_can_be_opened(
+    project: dict[str, int], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
+
+    connection = {"conn_type": "posthog", "password": "phx_k", "extra": project}
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+    said = beginning(PostHogRefreshDashboardOperator(task_id="refresh", dashboard=654321))
+    assert said.endswith(f": dashboard 654321. PostHog: https://us.posthog.com{where}")
 
 
 @pytest.mark.parametrize("kind", tasks(), ids=lambda kind: kind.__name__)
