@@ -12,7 +12,7 @@ from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Identity, Job
-from airflow_provider_posthog.tasks.lists import number_of
+from airflow_provider_posthog.tasks.lists import named_by, number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.small_table import SmallTable
@@ -115,7 +115,8 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
             output.refuse_if_there(self._identity)
         if table is not None:
             table.check()
-        experiment = self.hook.client.send(experiments.retrieve(number))
+        with named_by("experiment_id", number, "experiment"):
+            experiment = self.hook.client.send(experiments.retrieve(number))
         if self.recalculate and not experiment.get("start_date"):
             raise PostHogSettingsError("experiment_id", "is of an experiment that has not begun.", "Launch it first.")
         return {"experiment": number}

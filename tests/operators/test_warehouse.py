@@ -160,7 +160,7 @@ def test_what_posthog_refuses_is_forgotten(api: Client, connected: EmulatorProce
         ({"resync": True}, "confirm: is not True, and resync drops what PostHog has loaded"),
         ({"resync": True, "confirm": "yes"}, "confirm: is not True"),
         ({"schema": "order"}, "Did you mean 'orders'"),
-        ({"source": "Stripe"}, "0 sources are 'Stripe'; there are: Postgres"),
+        ({"source": "Stripe"}, "has no such sources, but: Postgres"),
         ({"source": "01a200ca-b698-0000-24c1-84e2ab7ef77e"}, "PostHog knows no"),
     ],
 )
