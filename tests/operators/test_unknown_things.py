@@ -28,6 +28,7 @@ UNKNOWN: dict[str, tuple[str, dict[str, Any], str]] = {
         "cohort_id",
     ),
     "PostHogRunEndpointOperator": ("operators.endpoints", {"endpoint": "nope"}, "endpoint"),
+    "PostHogFeatureFlagOperator": ("operators.flags", {"flag": 4711, "active": True}, "flag"),
     "PostHogExperimentResultsOperator": ("operators.experiments", {"experiment_id": 4711}, "experiment_id"),
 }
 
@@ -49,7 +50,7 @@ def lite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_what_is_not_there_names_the_argument_and_makes_no_other_try(
     name: str, connected: EmulatorProcess, tmp_path: Path
 ) -> None:
-    with pytest.raises(PostHogSettingsError, match=r"has no such \w+ that this key may see\. Write ") as caught:
+    with pytest.raises(PostHogSettingsError, match=r"has no such [\w ]+ that this key may see\. Write ") as caught:
         made(name, tmp_path).execute({})
     assert caught.value.field == UNKNOWN[name][2]
     assert isinstance(caught.value, AirflowFailException)

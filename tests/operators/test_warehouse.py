@@ -11,7 +11,6 @@ import pytest
 from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
-    PostHogError,
     PostHogJobFailed,
     PostHogJobTimeout,
     PostHogSettingsError,
@@ -246,5 +245,5 @@ def test_an_endpoint_s_rows_go_into_a_file(api: Client, connected: EmulatorProce
 
 
 def test_an_endpoint_that_is_not_there_says_so(api: Client, connected: EmulatorProcess) -> None:
-    with pytest.raises(PostHogError, match="404"):
+    with pytest.raises(PostHogSettingsError, match="endpoint: is 'nothing', and the project has no such endpoint"):
         to_the_end(PostHogRunEndpointOperator(task_id="numbers", endpoint="nothing"))
