@@ -193,6 +193,18 @@ def test_the_first_line_has_an_address_that_can_be_opened(
     assert said.endswith(f": dashboard 654321. PostHog: https://us.posthog.com{where}")
 
 
+def test_the_first_line_names_what_an_earlier_task_has_made_and_which_call_is_sent() -> None:
+    from airflow_provider_posthog.operators.api import PostHogApiOperator
+    from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
+    from airflow_provider_posthog.sensors.exports import PostHogExportSensor
+
+    sensor = PostHogExportSensor(task_id="seen", export_id={"id": 12345, "filename": "a.csv"})
+    assert beginning(sensor) == "PostHogExportSensor: export 12345"
+    task = PostHogRefreshDashboardOperator(task_id="refresh", dashboard={"id": 1, "dashboard_id": 7})
+    assert beginning(task) == "PostHogRefreshDashboardOperator: dashboard 7"
+    assert beginning(PostHogApiOperator(task_id="api", call="insights.list")) == "PostHogApiOperator: insights.list"
+
+
 @pytest.mark.parametrize("kind", tasks(), ids=lambda kind: kind.__name__)
 def test_every_task_is_guided(kind: type) -> None:
     assert issubclass(kind, GuidedTask)
@@ -238,4 +250,5 @@ def test_every_text_that_the_page_explains_is_one_that_the_code_says() -> None:
 
 def test_one_row_is_told_in_the_singular() -> None:
     assert end_of({"rows": 1, "inserted": 1, "bytes": 1, "failed": 2}) == "Done: 1 row, 1 inserted, 2 failed, 1 byte"
-    assert end_of({"rows": 2}) == "Done: 2 rows"
+    assert end_of({"rows": 12_345}) == "Done: 12,345 rows"
+    assert end_of([{}, {}, {}]) == "Done: 3 items"
