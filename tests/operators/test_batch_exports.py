@@ -24,6 +24,7 @@ from airflow_provider_posthog.operators.batch_exports import (
     PostHogPauseBatchExportOperator,
     PostHogRetryBatchExportRunOperator,
     PostHogUnpauseBatchExportOperator,
+    backfill,
 )
 from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, run_trigger, task_deferred
@@ -88,6 +89,25 @@ def test_each_interval_needs_a_good_run_though_the_backfill_says_completed(
     connected.settings(batch_outcome="Failed")
     with pytest.raises(PostHogJobFailed, match=r"2 of 2 intervals were not written as a whole: .*Failed: it failed"):
         finish(operator())
+
+
+def test_one_good_run_is_not_enough_for_two_intervals(
+    api: Client, connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backfill, "_RUNS_LATE", ())
+    began = datetime.now(UTC) - timedelta(seconds=5)
+    done = finish(operator(), context(began=began))
+    path = f"batch_exports/{done['batch_export_id']}/runs/"
+    page = api.get(path, params={"start": f"{days_ago(4):%Y-%m-%dT00:00:00Z}"}).json()
+    good, other = (run for run in page["results"] if str(run.get("backfill")) == done["backfill_id"])
+    changes = ({"status": "Failed"}, {"status": "Running"}, {"records_failed": 3}, {"backfill": str(uuid.uuid4())})
+    for number, runs in enumerate([[good], *([good, {**other, **change}] for change in changes)], 2):
+        connected.clear_faults()
+        body = {**page, "results": runs, "next": None}
+        connected.faults(method="GET", path="*/runs/", status=200, body=body, count=-1)
+        with pytest.raises(PostHogJobFailed, match="1 of 2 intervals were not written as a whole: "):
+            finish(operator(), context(try_number=number, retries=9, began=began))
+    connected.clear_faults()
 
 
 def test_records_that_failed_are_no_success(api: Client, connected: EmulatorProcess) -> None:
