@@ -12,6 +12,9 @@ from airflow_provider_posthog.operators.exports import PostHogCreateExportOperat
 from airflow_provider_posthog.provider_info import get_provider_info
 from airflow_provider_posthog.sensors.exports import PostHogExportSensor
 from airflow_provider_posthog.transfers.export_to_object_storage import PostHogExportToObjectStorageOperator
+from tests.support.checks import use
+from tests.support.scripted import ScriptedServer
+from tests.test_arguments import tasks
 
 
 class _Unreadable:
@@ -29,6 +32,45 @@ def test_it_is_registered_and_every_task_has_it() -> None:
     assert "airflow_provider_posthog.links.PostHogLink" in get_provider_info()["extra-links"]
     for kind in (PostHogCreateExportOperator, PostHogExportSensor, PostHogExportToObjectStorageOperator):
         assert [type(link) for link in kind.operator_extra_links] == [PostHogLink]
+
+
+#: What works on files and databases only, or sends whatever call it is given.
+WITHOUT_A_PAGE = {
+    "PostHogApiOperator",
+    "PostHogCloseErasureOperator",
+    "PostHogDiscardErasureOperator",
+    "PostHogEraseFromFilesOperator",
+    "PostHogEraseFromSqlOperator",
+    "PostHogErasureGateOperator",
+    "PostHogErasuresDueSensor",
+    "PostHogExtendErasureOperator",
+    "PostHogFinishAccessOperator",
+    "PostHogFinishErasureOperator",
+    "PostHogRangeCheckOperator",
+    "PostHogSealErasureOperator",
+    "PostHogSuppressPersonsOperator",
+    "PostHogSweepErasureFilesOperator",
+}
+
+
+def test_every_task_about_something_in_posthog_has_the_button() -> None:
+    without = {kind.__name__ for kind in tasks() if not getattr(kind, "operator_extra_links", ())}
+    assert without == WITHOUT_A_PAGE
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in tasks() if getattr(kind, "page", "")], ids=lambda kind: kind.__name__
+)
+def test_a_page_that_is_known_before_is_shown_before_anything_else(
+    kind: Any, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, server)
+    pushed: dict[str, str] = {}
+    task = kind.__new__(kind)
+    vars(task).update(posthog_conn_id="posthog_default", project_id=7)
+    task.begins({"ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))})
+    assert pushed == {"_link_PostHogLink": f"{server.url}/project/7/{kind.page}"}
+    assert server.requests == []
 
 
 def test_airflow_3_reads_it_from_an_xcom() -> None:

@@ -47,6 +47,12 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
 
     The folder holds personal data, and nothing else gets any: remove it once it was handed over.
 
+    ::
+
+        PostHogExportPersonDataOperator(
+            task_id="export", persons=resolve.output, path="s3://private/access/{{ run_id }}/"
+        )
+
     :param persons: what ``PostHogResolvePersonsOperator`` returned.
     :param work_path: the work file, in its place.
     :param path: the folder, which must not be there yet, such as ``s3://private/access/{{ run_id }}``.
@@ -64,6 +70,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
     """
 
     conn_is_for_path: ClassVar[bool] = True
+    page = "persons"
     template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "path")
 
     def __init__(
@@ -275,6 +282,10 @@ class PostHogFinishAccessOperator(ErasureEndOperator):
 
     The folder stays, as only you know when it was handed over. If the same request also erases the person, leave this
     task out: the end of the erasure closes the certificate.
+
+    ::
+
+        PostHogFinishAccessOperator(task_id="finish", request=resolve.output, access="{{ ti.xcom_pull('export') }}")
 
     :param request: what ``PostHogResolvePersonsOperator`` returned.
     :param access: what ``PostHogExportPersonDataOperator`` returned.

@@ -40,6 +40,7 @@ class PostHogAnnotationOperator(PostHogOperator):
     :raises PostHogSettingsError: if an argument is wrong.
     """
 
+    page = "data-management/annotations"
     template_fields: Sequence[str] = (*PostHogOperator.template_fields, "content", "date_marker", "scope", "emoji")
 
     def __init__(

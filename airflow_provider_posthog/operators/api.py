@@ -44,6 +44,10 @@ class PostHogApiOperator(PostHogOperator):
     ``PostHogCreateExportOperator``, which wait and resume what a killed worker began; this one only sends its call, and
     a retry sends it again.
 
+    ::
+
+        PostHogApiOperator(task_id="flags", call="feature_flags.list", path="s3://lake/flags/{{ ds }}.jsonl")
+
     :param call: the endpoint, such as ``dashboards.move_tile``.
     :param arguments: what it takes, by name. Nothing is coerced. Templates render to text, which only ids in paths
         accept: for other numbers pass a task's output, or set ``render_template_as_native_obj`` on the DAG.

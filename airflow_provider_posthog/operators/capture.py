@@ -43,6 +43,7 @@ class PostHogCaptureOperator(PostHogOperator):
     :raises PostHogIncompleteError: if PostHog drops it.
     """
 
+    page = "activity/explore"
     template_fields: Sequence[str] = (
         *PostHogOperator.template_fields,
         "event",

@@ -13,6 +13,10 @@ class PostHogRefreshDashboardOperator(PostHogDashboardTask):
     answer of status 200. This task requests each insight on its own, a few at a time, and names all that failed
     together.
 
+    ::
+
+        PostHogRefreshDashboardOperator(task_id="refresh", dashboard=7, deferrable=True)
+
     :param dashboard: the dashboard's id, or what another refresh returned.
     :param require_all: fail if the key may not see the insight of a tile. Without it such tiles are counted.
     :param include: only these insights of it: ids, short ids or names.

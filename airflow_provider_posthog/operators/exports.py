@@ -52,6 +52,12 @@ class PostHogCreateExportOperator(RetentionMixin, PostHogJobOperator):
     the export will fail, and creates a second export if the POST is repeated. So each export carries an idempotency key
     of its task in ``export_context``, by which a retry finds the export of a lost answer or a killed worker.
 
+    ::
+
+        PostHogCreateExportOperator(
+            task_id="export", query="SELECT event, count() FROM events GROUP BY event LIMIT 1000", export_format="csv"
+        )
+
     :param export_format: ``csv``, ``xlsx``, ``png``, or ``mp4``, ``webm`` and ``gif`` of a recording; or PostHog's own
         names of these, such as ``text/csv``.
     :param insight: the id or short id of a saved insight. CSV and XLSX run the insight's own query.

@@ -12,6 +12,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogPermissionError,
     PostHogSettingsError,
 )
+from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.erasure import PeopleOperator
 from airflow_provider_posthog.tasks.lengths import seconds_of
 from airflow_provider_posthog.tasks.lists import listed
@@ -48,6 +49,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
     :raises PostHogJobFailed: if a property is still there, or none of the groups is.
     """
 
+    operator_extra_links = (PostHogLink(),)
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id", "group_type", "properties")
 
     def __init__(
@@ -75,6 +77,7 @@ class PostHogClearGroupPropertiesOperator(PeopleOperator):
             listed("properties", self.properties)
         timeout = seconds_of("timeout", self.timeout, 0)
         index = self._index()
+        self.show(context, f"groups/{index}")
         removed, missing = 0, 0
         left: dict[int, list[str]] = {}
         for position, key in enumerate(keys, 1):

@@ -153,6 +153,10 @@ class PostHogInsightCheckOperator(InsightGateTask, PostHogOperator):
     not wait, except for a calculation that is needed: where PostHog's cache is empty or stale, a newer hour or day has
     ended since, or the number is older than ``fresher_than``. That is a refresh, with its proof.
 
+    ::
+
+        PostHogInsightCheckOperator(task_id="no_cliff", insight="AbCd1234", condition="change >= -20 %")
+
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
         ``change >= -20 %``; docs/insights.md has all of it.
@@ -252,6 +256,10 @@ class PostHogInsightShortCircuitOperator(PostHogInsightCheckOperator):
 
     Downstream tasks are then skipped too, unless their ``trigger_rule`` says otherwise. Takes and returns what
     :class:`PostHogInsightCheckOperator` does. It fails if the number cannot be determined.
+
+    ::
+
+        PostHogInsightShortCircuitOperator(task_id="any_sales", insight="AbCd1234", condition="> 0")
     """
 
     def unmet(self, text: str) -> Exception:

@@ -48,6 +48,12 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
     PostHog gives a personal API key's query 10 seconds and runs three of them at once per project. For many rows use an
     export, or load the events.
 
+    ::
+
+        PostHogQueryOperator(
+            task_id="top", query="SELECT event, count() AS n FROM events GROUP BY event ORDER BY n DESC LIMIT 3"
+        )
+
     :param query: HogQL text, with ``{name}`` for each value, or a query node such as ``{"kind": "TrendsQuery", ...}``.
         HogQL is not ClickHouse. Put several SELECTs (UNION and the like) into brackets, ``SELECT * FROM (...) LIMIT
         n``: without them PostHog cuts each on its own.

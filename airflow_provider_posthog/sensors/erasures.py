@@ -31,6 +31,12 @@ class PostHogErasuresDueSensor(GuidedTask, BaseSensorOperator):
 
     Sends nothing to PostHog. Let a downstream task alert somebody; ``soft_fail=True`` skips a day without any.
 
+    ::
+
+        PostHogErasuresDueSensor(
+            task_id="due", audit_path="s3://our-certificates", within=timedelta(days=7), timeout=60
+        )
+
     :param audit_path: the folder of certificates, in object storage.
     :param within: how long before they are due; seconds or a timedelta.
     :param object_storage_conn_id: Airflow's connection for the object storage.

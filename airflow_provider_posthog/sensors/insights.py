@@ -171,6 +171,10 @@ class PostHogInsightThresholdSensor(InsightGateTask, PostHogInsightSensor):
     condition. A text fails the task, and so does a calculation that cannot succeed. To decide at once instead of
     waiting, use :class:`~airflow_provider_posthog.operators.insights.PostHogInsightCheckOperator`.
 
+    ::
+
+        PostHogInsightThresholdSensor(task_id="enough", insight="AbCd1234", condition="> 100", deferrable=True)
+
     :param insight: the insight's id or short id, or what ``PostHogRefreshInsightOperator`` returned of it.
     :param condition: the condition as text, such as ``> 100``, ``between 5 and 9``, ``any >= 1`` or
         ``change >= -20 %``; docs/insights.md has all of it.

@@ -30,6 +30,10 @@ class PostHogRetentionSensor(PostHogSensor):
     hidden count as well: ``days_left`` is negative then, and a task that reads them fails by ``on_retention``. The key
     needs the scope ``project:read``.
 
+    ::
+
+        PostHogRetentionSensor(task_id="soon_hidden", before="{{ data_interval_end }}", mode="reschedule")
+
     :param before: the moment: a time (UTC, if it has no offset) or ISO text, such as ``{{ data_interval_end }}``.
     :param within: how long before the events are hidden. A timedelta.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor` and Airflow's

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api.jobs import LAST_POLL
 from airflow_provider_posthog.compat import BaseOperator
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID
 from airflow_provider_posthog.exceptions import PostHogJobTimeout, PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.arguments import TaskArguments
 from airflow_provider_posthog.tasks.guidance import GuidedTask
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.settings import ClientSettings
+    from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.hooks.posthog import PostHogHook
 
 #: The most things that a task does at once.
@@ -61,6 +63,13 @@ class PostHogOperator(GuidedTask, BaseOperator):
 
     template_fields: Sequence[str] = ("posthog_conn_id", "project_id")
     ui_color = "#f9e8d2"
+    #: The page of the project that shows what the task is about; empty where the task itself knows more, or none does.
+    page: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init_subclass__(**kwargs)
+        if cls.page:
+            cls.operator_extra_links = (PostHogLink(),)
 
     def __init__(
         self,
@@ -79,6 +88,19 @@ class PostHogOperator(GuidedTask, BaseOperator):
         from airflow_provider_posthog.hooks.posthog import PostHogHook
 
         return PostHogHook(self.posthog_conn_id, self.project_id)
+
+    def begins(self, context: Context) -> None:
+        """Show the page of what the task is about, if there is one that is known before."""
+        if self.page:
+            self.show(context, self.page)
+
+    def show(self, context: Context, page: str) -> None:
+        """Let the button open a page of the project.
+
+        :param page: its path, relative to the project.
+        """
+        settings = self.hook.settings()
+        PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/{page}")
 
     @contextmanager
     def in_time(self, deadline: float) -> Iterator[None]:

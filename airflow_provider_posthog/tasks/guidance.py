@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -51,6 +52,9 @@ class GuidedTask:
             if callable(method) and not getattr(method, "__isabstractmethod__", False):
                 setattr(cls, name, _guided(method, first=name == "execute"))
 
+    def begins(self, context: Any) -> None:  # noqa: ANN401 - the context, or an empty mapping
+        """Do what comes before anything else of the task; nothing, unless a subclass says so."""
+
     def concludes(self, text: str, *values: object) -> None:
         """Say what came of the task, for the last line of its log.
 
@@ -74,6 +78,8 @@ def _guided(method: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
         try:
             if first and first_poke_of(context) is None:  # once for all pokes
                 self.log.info("%s", beginning(self))
+                with suppress(Exception):  # what is wrong with the connection, the task says itself
+                    self.begins(context)
             result = _with_its_extra(method, self, *args, **kwargs)
             ending = self._conclusion or end_of(result)
             self.log.info("%s (%.1f s)", ending, seconds_since(context, began))

@@ -28,6 +28,10 @@ class PostHogDashboardToSqlOperator(PostHogDashboardTask):
 
     Needs the extra ``warehouse``.
 
+    ::
+
+        PostHogDashboardToSqlOperator(task_id="numbers", dashboard=7, sql_conn_id="warehouse", table="numbers")
+
     :param dashboard: the dashboard's id, or what another refresh returned.
     :param sql_conn_id: Airflow's connection for the database, as of ``PostHogToSqlOperator``.
     :param table: the table; it is created if it does not exist.

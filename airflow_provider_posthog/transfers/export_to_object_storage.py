@@ -49,6 +49,12 @@ class PostHogExportToObjectStorageOperator(LineageMixin, PostHogOperator):
     The file is streamed in small chunks, continues where a connection was cut, and appears under its name only once it
     is complete. The storage that PostHog redirects to never sees the key.
 
+    ::
+
+        PostHogExportToObjectStorageOperator(
+            task_id="fetch", export_id="{{ ti.xcom_pull('export')['id'] }}", path="s3://lake/exports/{{ ds }}.csv"
+        )
+
     :param export_id: the export's id, or what ``PostHogCreateExportOperator`` or ``PostHogExportSensor`` returned.
     :param path: where to, as an ``ObjectStoragePath`` or text such as ``s3://bucket/events/{{ ds }}.csv``. With ``/``
         at the end (text only: an ``ObjectStoragePath`` drops it) it is a folder, and the file gets PostHog's name for

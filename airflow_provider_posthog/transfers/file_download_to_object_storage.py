@@ -52,6 +52,10 @@ class PostHogFileDownloadOperator(LineageMixin, FileDownloadJobOperator):
     version. Only if the answer to the start was lost, it cannot be recognized again; all it costs are its rows on
     PostHog's bill.
 
+    ::
+
+        PostHogFileDownloadOperator(task_id="files", model="events", path="s3://lake/posthog/events/")
+
     :param model: ``events``, ``persons`` or ``sessions``.
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
     :param start: from when, as a time with an offset or ISO text; default: the run's data interval.

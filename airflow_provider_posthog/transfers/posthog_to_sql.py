@@ -68,6 +68,10 @@ class PostHogToSqlOperator(SpoolingOperator):
     The table is created on first use, and new columns are added to it. A column of another type, or a column of the
     table that is not loaded, is an error before anything changes.
 
+    ::
+
+        PostHogToSqlOperator(task_id="load", source="events", sql_conn_id="warehouse", table="analytics.events")
+
     :param sql_conn_id: the database's connection.
     :param table: the table, such as ``analytics.events``; names in double quotes are taken as they are.
     :param write_disposition: ``replace_interval``, the default for sources with a time: the rows of the interval are

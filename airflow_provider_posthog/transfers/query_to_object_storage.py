@@ -46,6 +46,10 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
     replace those that the interval had (docs: *files.md*). A retry continues after the last files that the earlier try
     finished.
 
+    ::
+
+        PostHogQueryToObjectStorageOperator(task_id="events", source="events", path="s3://lake/posthog/events/")
+
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
     :param name: what the files' names begin with; default: the source. Tells two tables in one folder apart.
     :param max_shrink: the largest share of an interval's rows that may be gone when its files are replaced, from 0 to

@@ -27,6 +27,12 @@ class PostHogRangeCheckOperator(GuidedTask, BaseOperator):
     of the range, which lists the files of all intervals, and which is removed as soon as one of the intervals is
     written again (docs: *files.md*).
 
+    ::
+
+        PostHogRangeCheckOperator(
+            task_id="whole", path="s3://lake/posthog/events/", start="2026-01-01T00:00:00Z", end="2026-11-01T00:00:00Z"
+        )
+
     :param path: the folder, as an ``ObjectStoragePath`` or text such as ``s3://lake/events/``.
     :param start: the range's first moment, as a time with an offset or ISO text; default: the run's data interval.
     :param end: the first moment after it.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import batch_exports
 from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
 )
+from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.batch_export import find
 
@@ -33,6 +34,7 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
     """
 
     template_fields: Sequence[str] = (*PostHogOperator.template_fields, "batch_export")
+    operator_extra_links = (PostHogLink(),)
 
     def __init__(
         self,
@@ -45,10 +47,15 @@ class PostHogPauseBatchExportOperator(PostHogOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Pause it."""
-        export = find(self.hook.client, self.batch_export)
+        export = self._found(context)
         if not export.get("paused"):
             self.hook.client.send(batch_exports.pause(str(export["id"])))
         return self._proved(str(export["id"]), True, was=bool(export.get("paused")))
+
+    def _found(self, context: Context) -> Mapping[str, Any]:
+        export: Mapping[str, Any] = find(self.hook.client, self.batch_export)
+        self.show(context, f"pipeline/batch-exports/{export['id']}")
+        return export
 
     def _proved(self, export_id: str, paused: bool, *, was: bool) -> dict[str, Any]:
         now = bool(self.hook.client.send(batch_exports.retrieve(export_id)).get("paused"))
@@ -75,7 +82,7 @@ class PostHogUnpauseBatchExportOperator(PostHogPauseBatchExportOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Let it go on."""
-        export = find(self.hook.client, self.batch_export)
+        export = self._found(context)
         if export.get("paused"):
             self.hook.client.send(batch_exports.unpause(str(export["id"])))
         return self._proved(str(export["id"]), False, was=bool(export.get("paused")))

@@ -54,6 +54,12 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
     where PostHog cannot be asked, the last recorded states count. Those who are ``VERIFIED`` can have an extract of the
     certificate (``python -m airflow_provider_posthog.audit extract``).
 
+    ::
+
+        PostHogCloseErasureOperator(
+            task_id="close", request=delete.output, reason="events without a profile", decision="DPO, 2026-11-30"
+        )
+
     :param request: what ``PostHogDeletePersonsOperator`` returned; or its ``request_id``, ``work_path`` and
         ``audit_path``, also from a DAG of its own.
     :param reason: why it cannot be proved, such as "PostHog's support cannot delete events of the future, ticket 7"; no

@@ -22,6 +22,10 @@ class PostHogExtendErasureOperator(PostHogErasureOperator):
 
     You must inform the person within the first month (GDPR, article 12(3)). This task informs nobody.
 
+    ::
+
+        PostHogExtendErasureOperator(task_id="extend", request=delete.output, reason="many requests of one person")
+
     :param request: what an earlier task of the erasure returned; or its ``request_id`` and ``audit_path``.
     :param reason: why, such as "PostHog deletes events on weekends, and the last one failed"; no personal data.
     :param until: the new last day; by default as late as the law allows: two further months, or, of a request with a

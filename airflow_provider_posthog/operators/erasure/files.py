@@ -28,6 +28,12 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
 
     Versioned object storage keeps the old files until they expire; so do backups and snapshots.
 
+    ::
+
+        PostHogEraseFromFilesOperator(
+            task_id="files", path="s3://lake/events/", distinct_id_column="distinct_id", request=delete.output
+        )
+
     :param path: the folder that the files were written into, the one with ``_manifests``, if there is one.
     :param name: only the files of this name, where several tables are in one folder.
     :param object_storage_conn_id: Airflow's connection for ``path``; that of the work file comes with ``request``.

@@ -36,6 +36,12 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
 
     Runs after the proof, and before the work file is removed. ``PostHogLookAgainOperator`` takes it from there.
 
+    ::
+
+        PostHogSealErasureOperator(
+            task_id="seal", request=delete.output, proof=erased.output, sealed_path="s3://private/sealed/"
+        )
+
     :param request: what ``PostHogDeletePersonsOperator`` returned.
     :param proof: what ``PostHogPersonsErasedSensor`` returned: everybody who is ``VERIFIED`` is sealed, even if the
         proof is ``PARTIAL``. Whoever is not can still be read, and a later look would only say so.
@@ -111,6 +117,10 @@ class PostHogLookAgainOperator(PeopleOperator):
     nothing for a while). Any other stays, so that you can clear the task, until ``keep_for`` is over: nothing with
     identifiers is kept for ever.
 
+    ::
+
+        PostHogLookAgainOperator(task_id="look_again", sealed_path="s3://private/sealed/")
+
     :param sealed_path: the folder of ``PostHogSealErasureOperator``.
     :param object_storage_conn_id: Airflow's connection for it.
     :param moved_from: earlier addresses of the same PostHog, such as ``https://posthog.example``, if its address has
@@ -124,6 +134,7 @@ class PostHogLookAgainOperator(PeopleOperator):
     :raises PostHogSettingsError: if a file is damaged, or is another PostHog's or another salt's.
     """
 
+    page = "persons"
     template_fields: Sequence[str] = (*PeopleOperator.template_fields, "sealed_path", "object_storage_conn_id")
 
     def __init__(

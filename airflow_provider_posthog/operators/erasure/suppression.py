@@ -27,6 +27,12 @@ class PostHogSuppressPersonsOperator(EraseElsewhereOperator):
 
     Runs before the work file is removed. A retry writes the same.
 
+    ::
+
+        PostHogSuppressPersonsOperator(
+            task_id="suppress", request=delete.output, proof=erased.output, suppress_path="s3://private/erased/"
+        )
+
     :param suppress_path: the folder of the list, in object storage.
     :param object_storage_conn_id: Airflow's connection for ``suppress_path``; that of the work file comes with
         ``request``.

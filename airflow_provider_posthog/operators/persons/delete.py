@@ -64,6 +64,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong, or this server would do something else.
     """
 
+    page = "persons"
     template_fields: Sequence[str] = (*PostHogErasureOperator.template_fields, "persons", "preview", "approval")
 
     def __init__(

@@ -43,6 +43,7 @@ class _PersonsOperator(PeopleOperator):
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. It is not recorded in a certificate.
     """
 
+    page = "persons"
     template_fields: Sequence[str] = (*PeopleOperator.template_fields, "object_storage_conn_id", "persons")
 
     def __init__(

@@ -36,6 +36,12 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     ``distinct_ids``, ``emails``, ``properties``, ``query`` and ``values`` may be templates, but are not template
     fields, since Airflow stores and shows those. Put many identifiers into a file: ``identifiers_path``.
 
+    ::
+
+        PostHogResolvePersonsOperator(
+            task_id="resolve", identifiers_path="s3://private/requests.csv", work_path="s3://private/{{ run_id }}.jsonl"
+        )
+
     :param distinct_ids: distinct ids.
     :param emails: e-mail addresses.
     :param uuids: person UUIDs.
@@ -68,6 +74,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
     :raises PostHogSettingsError: if an argument is wrong.
     """
 
+    page = "persons"
     template_fields: Sequence[str] = (
         *PostHogErasureOperator.template_fields,
         "uuids",
