@@ -112,6 +112,22 @@ def test_keeping_everything_is_no_deletion(lab: Lab) -> None:
         lab.delete(keep_person=True, delete_events=False, delete_recordings=False)
 
 
+@pytest.mark.parametrize("what", ["events", "recordings"])
+@pytest.mark.parametrize("said", [False, None])
+def test_an_answer_that_queues_less_than_was_asked_for_is_no_deletion(lab: Lab, what: str, said: object) -> None:
+    body = {
+        "persons_found": 1,
+        "persons_deleted": 0,
+        "persons_queued_for_deletion": 1,
+        "events_queued_for_deletion": True,
+        "recordings_queued_for_deletion": True,
+        "deletion_errors": [],
+    }
+    lab.posthog.faults(method="POST", path=BULK, status=202, body={**body, f"{what}_queued_for_deletion": said})
+    with pytest.raises(PostHogErasureError, match=f"says that it queued no deletion of their {what}"):
+        lab.delete()
+
+
 def test_who_could_not_be_deleted_is_named_and_asked_for_again(lab: Lab) -> None:
     lab.posthog.settings(generation="C", persons_queued=False)  # as B, but it also tells the step
     other = lab.add(f"{lab.name}-other")
