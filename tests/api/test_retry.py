@@ -29,6 +29,9 @@ from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogQuotaError, PostHogServerError
 from tests.api.cases import CREATE, GET, QUERY, answer
 
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
+
 NOW = datetime(2026, 11, 22, 12, tzinfo=timezone.utc)
 DAY = timedelta(days=1)
 CALLS = st.sampled_from([GET, CREATE])

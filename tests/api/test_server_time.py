@@ -17,6 +17,9 @@ from airflow_provider_posthog.exceptions import PostHogNotFoundError, PostHogTra
 from tests.support.scripted import ScriptedServer, error, ok
 from tests.support.senders import Sender
 
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
+
 UTC = timezone.utc
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_posthog.api.states import Verdict, of_export, of_query
+from airflow_provider_posthog.api.states import Verdict, of_export, of_file_download, of_query, of_run
 from tests.api.cases import KEY
 
 JSON = st.recursive(
@@ -69,6 +69,31 @@ def test_failures_that_posthog_may_still_mend(text: str, final: bool) -> None:
 )
 def test_queries(status: dict[str, Any], state: str) -> None:
     assert of_query(status).state == state
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "final"),
+    [
+        ("Completed", "succeeded", True),
+        *((status, "pending", True) for status in ("Starting", "Running", "ContinuedAsNew", "Paused", "completed", "")),
+        *((status, "failed", True) for status in ("Failed", "FailedBilling", "Cancelled", "TimedOut", "Terminated")),
+        ("FailedRetryable", "failed", False),
+        (None, "pending", True),
+    ],
+)
+def test_runs(status: object, state: str, final: bool) -> None:
+    for judge in (of_run, of_file_download):
+        verdict = judge({"status": status})
+        assert verdict.state == state
+        assert (verdict.state == "failed") <= bool(verdict.reason)
+    assert of_run({"status": status}).final is final
+
+
+@pytest.mark.parametrize(
+    ("failed", "state"), [(1, "failed"), (0, "succeeded"), (None, "succeeded"), ("1", "succeeded")]
+)
+def test_a_run_whose_records_failed_has_failed(failed: object, state: str) -> None:
+    assert of_run({"status": "Completed", "failed": failed}).state == state
 
 
 def test_reasons() -> None:

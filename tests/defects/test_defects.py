@@ -1,4 +1,4 @@
-"""A dozen defects, put in one by one: each turns a test red. One that stays green shows that a test is missing."""
+"""Defects, put in one by one: each turns a test red. One that stays green shows that a test is missing."""
 
 from __future__ import annotations
 

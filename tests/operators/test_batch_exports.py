@@ -26,8 +26,12 @@ from airflow_provider_posthog.operators.batch_exports import (
     PostHogUnpauseBatchExportOperator,
     backfill,
 )
+from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, run_trigger, task_deferred
+
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
 
 FIRST = "Events to the lake"
 UTC = timezone.utc
@@ -312,6 +316,16 @@ def lake(api: Client, connected: EmulatorProcess, tmp_path: Path) -> Path:
 def test_the_files_at_the_destination_are_counted_each_event_once(lake: Path, connected: EmulatorProcess) -> None:
     result = finish(operator(check_path=f"file://{lake}"))
     assert result["destination_rows"] == result["posthog_rows"] == result["rows"] > 0
+
+
+def test_times_without_a_zone_in_files_are_utc(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    times = pa.array([datetime(2026, 11, 1, 0, 30), datetime(2026, 11, 1, 23, 30)], pa.timestamp("us"))
+    pq.write_table(pa.table({"uuid": ["a", "b"], "timestamp": times}), tmp_path / "events.parquet")
+    counted = DestinationCount(path=f"file://{tmp_path}")
+    assert counted.of((datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))) == 2
 
 
 def test_rows_that_the_destination_lacks_fail_the_task(

@@ -20,6 +20,9 @@ from airflow_provider_posthog.sensors.insights import PostHogInsightFreshSensor,
 from tests.operators.support import context, finish, make_dag, outcome_errors, task_deferred, task_states, xcoms
 from tests.sensors.modes import MODES, ended, first_poke, see_through
 
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
+
 __all__ = ["first_poke"]
 
 UTC = timezone.utc

@@ -16,6 +16,9 @@ from airflow_provider_posthog.sensors.retention import PostHogRetentionSensor
 from tests.operators.support import context, finish
 from tests.sensors.modes import MODES, ended, first_poke, see_through
 
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
+
 __all__ = ["first_poke"]
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)

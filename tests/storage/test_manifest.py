@@ -21,6 +21,9 @@ from airflow_provider_posthog.storage.manifest import (
 )
 from tests.storage.crashing import memory
 
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
+
 FIRST = datetime(2026, 11, 1, tzinfo=timezone.utc)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(timezone.utc))
 

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import logging
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,16 @@ import pytest
 
 from tests.support.s3 import BUCKET, running_s3
 from tests.support.scripted import Reply, ScriptedServer
+
+
+@pytest.fixture(scope="module")
+def far_from_utc() -> Iterator[None]:
+    """Run a module's tests as on a machine of another zone, where the local time is not UTC's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.interval import has_interval, interval_of
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
+
 
 @pytest.mark.parametrize(
     ("key", "start", "end"),

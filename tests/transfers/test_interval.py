@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.tasks.interval import interval_of
 
+#: What has no offset is UTC, and no local time.
+pytestmark = pytest.mark.usefixtures("far_from_utc")
+
 BERLIN = "Europe/Berlin"
 
 
