@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -185,6 +186,19 @@ def test_out_of_time_it_is_cancelled(api: Client, connected: EmulatorProcess) ->
     connected.settings(batch_run_seconds=600)
     with pytest.raises(PostHogJobTimeout, match="It was cancelled"):
         finish(operator(timeout=1.5))
+    export = api.get("batch_exports/").json()["results"][0]["id"]
+    assert api.get(f"batch_exports/{export}/backfills/").json()["results"][0]["status"] == "Cancelled"
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
+def test_a_task_that_is_killed_while_posthog_hides_its_backfill_cancels_it(
+    api: Client, connected: EmulatorProcess, deferrable: bool
+) -> None:
+    connected.settings(batch_run_seconds=600, backfill_hidden_seconds=1)
+    task = operator(deferrable=True)
+    with pytest.raises(task_deferred()) as deferred:
+        task.execute(context())
+    asyncio.run(deferred.value.trigger.on_kill()) if deferrable else task.on_kill()  # type: ignore[attr-defined]
     export = api.get("batch_exports/").json()["results"][0]["id"]
     assert api.get(f"batch_exports/{export}/backfills/").json()["results"][0]["status"] == "Cancelled"
 

@@ -128,6 +128,21 @@ def test_out_of_time_a_sync_is_cancelled(api: Client, connected: EmulatorProcess
     assert [job["status"] for job in jobs] == ["Cancelled"] * 2
 
 
+def test_a_killed_task_cancels_the_syncs_that_go_on_though_others_have_ended(
+    api: Client, connected: EmulatorProcess
+) -> None:
+    connected.settings(warehouse_job_seconds=600)
+    task = sync(deferrable=True)
+    with pytest.raises(task_deferred()):
+        task.execute(context())
+    source = source_of(api)
+    first = min(one["id"] for one in source["schemas"] if one["should_sync"])
+    assert api.post(f"external_data_schemas/{first}/cancel/").status_code == 200
+    task.on_kill()
+    jobs = api.get(f"external_data_sources/{source['id']}/jobs/").json()
+    assert [job["status"] for job in jobs] == ["Cancelled"] * 2
+
+
 def test_a_retry_takes_up_its_own_sync(api: Client, connected: EmulatorProcess) -> None:
     connected.settings(warehouse_job_seconds=2)
     store = Store()

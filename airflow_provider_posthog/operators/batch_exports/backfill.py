@@ -12,9 +12,10 @@ from airflow_provider_posthog.api import batch_exports, states
 from airflow_provider_posthog.api.export_intervals import Interval, Schedule
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.watched import Watched, backfill_text, row
+from airflow_provider_posthog.api.watched import SOMEBODYS, Watched, backfill_text, row
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
+    PostHogError,
     PostHogJobFailed,
     PostHogTransportError,
 )
@@ -134,16 +135,18 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         while True:
             page, at = self.server_time(batch_exports.backfills(export_id))
             self._asked_at = at
-            live = self._live(request, page)
+            same = self._same(request, page)
+            live = next(filter(states.is_live, same), None)
             if live is not None:
                 self.log.info("Taking up backfill %s of the same range, which goes on already", live.get("id"))
-                self.cancel_on_kill = False  # it is somebody else's
-                return backfill_text(export_id, str(live["id"]), at), {}
+                return backfill_text(export_id, str(live["id"]), SOMEBODYS), {}
+            self.keep_known(at, ((str(backfill["id"]), _created(backfill)) for backfill in same))
             call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
             try:
                 answer = self.hook.client.send(call)
-            except PostHogAPIError as error:
-                if error.code != batch_exports.NO_SLOT:
+            except PostHogError as error:
+                self.forget_known(error)
+                if not isinstance(error, PostHogAPIError) or error.code != batch_exports.NO_SLOT:
                     raise
                 self._wait_for_slot(export_id)
                 continue
@@ -160,28 +163,27 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         self.wait_for_slot(slot, f"The project has as many backfills as it may ({live} of which are known)")
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
-        """Yield the backfills of the same range that this run of the DAG may have started, newest first."""
-        earliest = self._asked_at or self.began().timestamp()
+        """Yield the backfills of the same range that this task may have started, newest first."""
+        known = self.known(batch_exports.retrieve(request["export"]))
         marker = self.marker_of(request)
         for backfill in self.hook.client.pages(batch_exports.backfills(request["export"])):
-            created = moment(backfill.get("created_at"))
-            at = created.timestamp() if created is not None else 0.0
-            if at < earliest and not states.is_live(backfill):
+            at, backfill_id = _created(backfill), str(backfill["id"])
+            if at < known.until and not states.is_live(backfill):
                 return
-            if not _is_of(backfill, request) or at < earliest:
-                continue
-            if states.is_live(backfill) or self._asked_at or self.is_ours(at):
-                text = backfill_text(request["export"], str(backfill["id"]), at)
-                yield Job(text, marker, at), states.of_run(backfill)
+            if _is_of(backfill, request) and not known.has(backfill_id, at):
+                yield Job(backfill_text(request["export"], backfill_id, at), marker, at), states.of_run(backfill)
 
-    def _live(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> Mapping[str, Any] | None:
-        """Return the backfill of the same range that goes on, if it is one of the newest."""
+    def _same(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> list[Mapping[str, Any]]:
+        """Return the backfills of the same range among the newest."""
         backfills: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
         if page.get("next"):
             backfills = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
-        return next(
-            (backfill for backfill in backfills if states.is_live(backfill) and _is_of(backfill, request)), None
-        )
+        return [backfill for backfill in backfills if _is_of(backfill, request)]
+
+    @property
+    def uncancellable(self) -> str:
+        """Why a backfill is not cancelled."""
+        return "it went on before this task"
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Prove every run of the backfill, and return what they wrote."""
@@ -265,6 +267,11 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     def link(self, job: Job) -> str:
         """Return the batch export's page."""
         return f"pipeline/batch-exports/{Watched.parse(job.id).names[0]}"
+
+
+def _created(backfill: Mapping[str, Any]) -> float:
+    created = moment(backfill.get("created_at"))
+    return created.timestamp() if created is not None else 0.0
 
 
 def _is_of(backfill: Mapping[str, Any], request: Mapping[str, Any]) -> bool:

@@ -101,15 +101,21 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
             if at > last:
                 break
             time.sleep(0.5)  # a run is told from those before by whole seconds
-        self.hook.client.send(batch_exports.retry_run(export_id, str(run_id)))
+        self.keep_known(at, ((str(run["id"]), row(run)["created"] or 0.0) for run in runs))
+        try:
+            self.hook.client.send(batch_exports.retry_run(export_id, str(run_id)))
+        except PostHogError as error:
+            self.forget_known(error)
+            raise
         return run_text(export_id, *window, since=at), {}
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
-        """Yield the runs of the interval that this run of the DAG may have started, newest first."""
+        """Yield the runs of the interval that this task may have started, newest first."""
+        known = self.known(batch_exports.retrieve(request["export"]))
         marker = self.marker_of(request)
         for run in sorted(self._runs(request), key=lambda run: str(run.get("created_at")), reverse=True):
             created = row(run)["created"] or 0.0
-            if states.is_live(run) or self.is_ours(created):
+            if not known.has(str(run["id"]), created):
                 text = run_text(request["export"], *window_of(request), since=created)
                 yield Job(text, marker, created), states.of_run(row(run))
 
