@@ -12,7 +12,7 @@ from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.server_time import timed
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
-from airflow_provider_posthog.api.watched import SLOTS, Watched
+from airflow_provider_posthog.api.watched import SLOTS, Watched, since
 from airflow_provider_posthog.compat import state_store
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 #: What the events of the task's assets say of its result.
 _COUNTS = ("rows", "start", "end")
+#: Seconds within which PostHog begins what a killed worker may have asked for, and between two looks for it.
+UNANSWERED_SECONDS = 60.0
+_LOOK_AGAIN = 2.0
 #: Seconds between two polls of a worker for a slot.
 _LONGEST_WAIT = 60.0
 
@@ -74,7 +77,7 @@ class WatchedJobOperator(PostHogJobOperator):
         :param text: what will be waited for.
         :param marker: the marker.
         """
-        self._keep(self._task_context, Job(text, marker, time.time()))
+        self._keep(self._task_context, Job(text, marker, time.time(), answered=False))
 
     def forget_refused(self, error: PostHogError) -> None:
         """Forget it again, if PostHog has surely not begun it.
@@ -223,9 +226,25 @@ class WatchedJobOperator(PostHogJobOperator):
         self, stored: Job | None, owner: str, request: Mapping[str, Any]
     ) -> Iterator[tuple[Job, Verdict]]:
         try:
-            yield from super()._earlier_jobs(stored, owner, request)
+            for job, verdict in super()._earlier_jobs(stored, owner, request):
+                if job.answered:
+                    yield job, verdict
+                else:
+                    yield from self._begun(job, verdict)
         except PostHogNotFoundError:  # what it is about is gone: starting says so
             return
+
+    def _begun(self, job: Job, verdict: Verdict) -> Iterator[tuple[Job, Verdict]]:
+        """Yield a job that a worker was killed with as it asked for it, if PostHog has got the request."""
+        watched = Watched.parse(job.id)
+        while verdict.state == "pending" and not since(watched, job.facts["rows"]):
+            left = job.submitted_at + UNANSWERED_SECONDS - time.time()
+            if left <= 0:
+                self.log.info("Not going on with %s: PostHog was not asked for it", self.job_kind.named(job.id))
+                return
+            time.sleep(min(left, _LOOK_AGAIN))
+            job, verdict = self._retrieve(job)
+        yield job, verdict
 
 
 def _has_begun_nothing(error: PostHogError) -> bool:

@@ -17,7 +17,8 @@ from airflow_provider_posthog.operators.batch_exports import (
     PostHogRetryBatchExportRunOperator,
 )
 from airflow_provider_posthog.operators.experiments import PostHogExperimentResultsOperator
-from airflow_provider_posthog.tasks import job_start, known_before
+from airflow_provider_posthog.operators.warehouse import PostHogRunViewOperator, PostHogSyncSourceOperator
+from airflow_provider_posthog.tasks import job_start, known_before, watched_job
 from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, task_deferred
 from tests.operators.test_batch_exports import FIRST, days_ago
@@ -31,14 +32,15 @@ class Killed(BaseException):
 class Deadly(Store):
     """Kills the worker before or after something is kept."""
 
-    def __init__(self, key: str, *, kept: bool) -> None:
+    def __init__(self, key: str, *, kept: bool, times: int = 1) -> None:
         super().__init__()
-        self.key, self.is_kept = key, kept
+        self.key, self.is_kept, self.left = key, kept, times
 
     def set(self, key: str, value: Any) -> None:
-        if key != self.key or self.is_kept:
+        self.left -= key == self.key
+        if key != self.key or self.left or self.is_kept:
             super().set(key, value)
-        if key == self.key:
+        if key == self.key and not self.left:
             self.key = ""
             raise Killed
 
@@ -54,29 +56,34 @@ class Kind:
 def kind(request: pytest.FixtureRequest, connected: EmulatorProcess, tmp_path: Path, monkeypatch: Any) -> Kind:
     monkeypatch.setattr(system_poll, "_missing", {})
     connected.settings(batch_run_seconds=0.1, backfill_hidden_seconds=0, batch_jitter_seconds=0)
-    connected.settings(recalculation_seconds=0.1)
+    connected.settings(recalculation_seconds=0.1, warehouse_job_seconds=0.1)
     waits: dict[str, Any] = {"task_id": "task", "poll_interval": 0.1, "deferrable": False, "timeout": 30}
 
-    def asked(path: str) -> Callable[[], int]:
+    def asked(path: str, status: int = 201) -> Callable[[], int]:
         return lambda: sum(
-            call["path"].endswith(path) and call["status"] == 201 for call in connected.calls("", "POST")
+            call["path"].endswith(path) and call["status"] == status for call in connected.calls("", "POST")
         )
 
+    def failed_run() -> str:
+        connected.settings(batch_outcome="Failed")
+        export = Client(connected.url, connected.api_key).get("batch_exports/").json()["results"][0]
+        connected.settings(batch_outcome="Completed")
+        return str(export["latest_runs"][0]["id"])
+
     if request.param == "backfill":
-        window = {"start": days_ago(4), "end": days_ago(2)}
-        backfill = lambda: PostHogBackfillBatchExportOperator(batch_export=FIRST, **window, **waits)  # noqa: E731
-        return Kind(backfill, asked("/backfills/"), "backfill_id")
-    if request.param == "experiment":
-        number = experiment(connected)
-        results = lambda: PostHogExperimentResultsOperator(  # noqa: E731
-            experiment_id=number, path=str(tmp_path / "rows.jsonl"), overwrite=True, **waits
-        )
-        return Kind(results, asked("/metrics_recalculation/"), "recalculation_id")
-    connected.settings(batch_outcome="Failed")
-    run = Client(connected.url, connected.api_key).get("batch_exports/").json()["results"][0]["latest_runs"][0]
-    connected.settings(batch_outcome="Completed")
-    retry = lambda: PostHogRetryBatchExportRunOperator(batch_export=FIRST, run_id=run["id"], **waits)  # noqa: E731
-    return Kind(retry, asked("/retry/"), "id")
+        window = {"batch_export": FIRST, "start": days_ago(4), "end": days_ago(2)}
+        return Kind(lambda: PostHogBackfillBatchExportOperator(**window, **waits), asked("/backfills/"), "backfill_id")
+    if request.param == "retry":
+        run = {"batch_export": FIRST, "run_id": failed_run()}
+        return Kind(lambda: PostHogRetryBatchExportRunOperator(**run, **waits), asked("/retry/"), "id")
+    if request.param == "sync":
+        table = {"source": "Postgres", "schema": "orders"}
+        return Kind(lambda: PostHogSyncSourceOperator(**table, **waits), asked("/reload/", 200), "source_id")
+    if request.param == "view":
+        return Kind(lambda: PostHogRunViewOperator(view="daily_orders", **waits), asked("/run/", 200), "run_id")
+    rows = {"experiment_id": experiment(connected), "path": str(tmp_path / "rows.jsonl"), "overwrite": True}
+    results = lambda: PostHogExperimentResultsOperator(**rows, **waits)  # noqa: E731
+    return Kind(results, asked("/metrics_recalculation/"), "recalculation_id")
 
 
 def long_ago() -> datetime:
@@ -144,6 +151,20 @@ def test_where_nothing_is_kept_the_beginning_of_the_run_decides(kind: Kind, conn
     again = finish(kind.make(), context(try_number=2, began=began))
     assert again[kind.job_id] == first[kind.job_id]
     assert kind.posts() == 2
+
+
+@pytest.mark.parametrize("kind", ["sync", "view"], indirect=True)
+@pytest.mark.parametrize("times", [1, 2], ids=["before it asked", "before it heard"])
+def test_what_the_killed_try_was_about_to_ask_for_is_asked_for_once(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(watched_job, "UNANSWERED_SECONDS", 0.5)
+    store = Deadly(job_start.STORE_KEY, kept=times == 1, times=times)
+    with pytest.raises(Killed):
+        kind.make().execute(context(store=store))
+    assert kind.posts() == times - 1
+    assert finish(kind.make(), context(try_number=2, store=store))[kind.job_id]
+    assert kind.posts() == 1
 
 
 def test_a_backfill_that_somebody_has_started_is_not_cancelled(connected: EmulatorProcess) -> None:
