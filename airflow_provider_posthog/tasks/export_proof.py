@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.api.export_intervals import Interval
 from airflow_provider_posthog.api.times import read_iso
 from airflow_provider_posthog.dataclass import dataclass
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError, clean
 from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.tasks.batch_export import describe
 from airflow_provider_posthog.tasks.interval import folder_of
@@ -41,6 +41,14 @@ _RUN_FILE = pattern(
 
 #: Files of Parquet; PostHog writes the compression behind it, which is inside.
 _PARQUET = pattern(r".+\.parquet(?:\.\w+)?")
+
+
+def is_of_events(export: Mapping[str, Any]) -> bool:
+    """Return whether a batch export's rows are events.
+
+    :param export: PostHog's batch export; of servers that know no other model, too.
+    """
+    return (export.get("model") or "events") == "events"
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,20 @@ class DestinationCount:
         if self.path:
             folder_of(self.path, self.storage_conn_id)
 
+    def check_model(self, export: Mapping[str, Any], *, of_run: bool = False) -> None:
+        """Refuse to count events where a batch export has none.
+
+        :param export: PostHog's batch export.
+        :param of_run: whether a scheduled run's rows are counted, in files that are named for its interval.
+        :raises PostHogSettingsError: if it is not of events, and only events could be counted.
+        """
+        if not is_of_events(export) and (self.table or (self.path and not of_run)):
+            raise PostHogSettingsError(
+                "check_table" if self.table else "check_path",
+                f"counts events, and the batch export is of {clean(export.get('model'))[:40]}.",
+                "Write check_sql with a statement that counts its rows.",
+            )
+
     def of_run(self, interval: Interval) -> int:
         """Count the rows that a scheduled run has written: those of the files that are named for its interval.
 
@@ -122,17 +144,19 @@ class DestinationCount:
         hook: PostHogHook,
         log: Any,  # noqa: ANN401 - Airflow's own logger
         window: Interval,
-        written: int,
+        written: int | None,
         *,
         of_run: bool = False,
+        events: bool = True,
     ) -> dict[str, int | None]:
         """Count an interval at the destination and in PostHog, and return both numbers.
 
         :param hook: asks PostHog.
         :param log: the task's log.
         :param window: start and end.
-        :param written: the rows that PostHog says it has written.
+        :param written: the rows that PostHog says it has written; ``None`` if it does not say.
         :param of_run: whether a scheduled run wrote them, which takes events by when they came in.
+        :param events: whether the rows are events, which PostHog is asked for, too.
         :returns: ``destination_rows`` and ``posthog_rows``; both ``None`` if no destination is given.
         :raises PostHogIncompleteError: if the destination holds less than was written.
         """
@@ -140,20 +164,26 @@ class DestinationCount:
             return {"destination_rows": None, "posthog_rows": None}
         there = self.of_run(window) if of_run else self.of(window)
         edges = {name: edge.isoformat() for name, edge in zip(("start", "end"), window, strict=True)}
-        (here,) = hook.get_first(_RECEIVED if of_run else _HAPPENED, edges) or [0]
-        log.info("%s: %s rows at the destination, %s in PostHog", describe(window), f"{there:,}", f"{here:,}")
+        (here,) = (hook.get_first(_RECEIVED if of_run else _HAPPENED, edges) or [0]) if events else [None]
+        told = "" if here is None else f", {here:,} in PostHog"
+        log.info("%s: %s rows at the destination%s", describe(window), f"{there:,}", told)
+        if written is None:
+            raise PostHogIncompleteError(
+                f"{describe(window)}: the destination holds {there:,} rows, and PostHog does not tell how many it has "
+                "written. Leave out the count, or compare it with what you know in a task of its own."
+            )
         if there < written:
             raise PostHogIncompleteError(
                 f"{describe(window)}: the destination holds {there:,} rows, and PostHog has written {written:,}. Look "
                 "at the destination: another folder or table, a time zone, rows that something else removed."
             )
-        if here > there:
+        if here is not None and here > there:
             log.warning(
                 "PostHog holds %s events of the interval that the destination lacks: the export leaves them out, or "
                 "they came later",
                 f"{here - there:,}",
             )
-        return {"destination_rows": there, "posthog_rows": int(here)}
+        return {"destination_rows": there, "posthog_rows": None if here is None else int(here)}
 
     def _in_table(self, interval: Interval) -> int:
         from airflow_provider_posthog.hooks.databases import SqlDatabase
@@ -178,9 +208,7 @@ class DestinationCount:
         with closing(connection), closing(connection.cursor()) as cursor:
             cursor.execute(statement)
             row = cursor.fetchone()
-        if not row or not isinstance(row[0], int):
-            raise PostHogLoadError("The count at the destination is not a number. Let check_sql answer with one.")
-        return int(row[0])
+        return _whole(row[0] if row else None)
 
     def _in_files(self, interval: Interval) -> int:
         seen: set[int] = set()
@@ -201,6 +229,16 @@ class DestinationCount:
             with opening("rb") as opened:
                 for batch in pq.ParquetFile(opened).iter_batches(_BATCH, columns=["uuid", "timestamp"]):
                     yield batch.column("uuid").to_pylist(), batch.column("timestamp").to_pylist()
+
+
+def _whole(value: Any) -> int:  # noqa: ANN401 - a database's: some write a whole number as a decimal
+    try:
+        whole = -1 if isinstance(value, (bool, str, bytes)) else int(value)
+    except (TypeError, ValueError, OverflowError):
+        whole = -1
+    if whole < 0 or whole != value:
+        raise PostHogLoadError("The count at the destination is not a number of rows. Let check_sql answer with one.")
+    return whole
 
 
 def _utc_of(text: str) -> datetime:

@@ -19,8 +19,8 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogTransportError,
 )
-from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, window_of
-from airflow_provider_posthog.tasks.export_proof import DestinationCount
+from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, total, window_of
+from airflow_provider_posthog.tasks.export_proof import DestinationCount, is_of_events
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.log_lines import counted
@@ -73,11 +73,11 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     :param timeout: seconds that it may take, from its start; default a day. The wait for a slot may take as long again.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``backfill_id``, ``batch_export_id`` and ``batch_export`` (its name), ``start`` and ``end`` (ISO text),
-        ``rows`` and ``bytes`` (int, of all runs), ``run_count`` (int), ``runs`` (the first 500: each with ``id``,
-        ``start``, ``end``, ``status``, ``rows``, ``bytes``), ``project_id`` (int), ``host``;
-        ``destination_rows`` and ``posthog_rows`` (int, by their ``timestamp``, each ``uuid`` once; null if nothing was
-        counted). Without data there is no run, and ``rows`` is 0. With ``wait_for_completion=False`` only what is known
-        by then.
+        ``rows`` and ``bytes`` (int, of all runs; null if PostHog does not tell that of one), ``run_count`` (int),
+        ``runs`` (the first 500: each with ``id``, ``start``, ``end``, ``status``, ``rows``, ``bytes``), ``project_id``
+        (int), ``host``; ``destination_rows`` and ``posthog_rows`` (int, by their ``timestamp``, each ``uuid`` once;
+        null if nothing was counted). Without data there is no run, and ``rows`` is 0. With
+        ``wait_for_completion=False`` only what is known by then.
     :raises PostHogSettingsError: if the export cannot be found, or the range does not fit its intervals.
     :raises PostHogJobFailed: if a run did not complete, has failed records, or an interval has no run.
     :raises PostHogIncompleteError: if the destination holds fewer rows than the runs have written.
@@ -119,6 +119,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         self._destination().check()
         start, end = interval_of(self._task_context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
+        self._destination().check_model(export)
         schedule = Schedule.of(export)
         schedule.split(start, end)
         return {
@@ -205,9 +206,10 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             raise PostHogTransportError("PostHog tells the backfill without its 'start_at' and 'end_at'")
         runs = self._proved_runs(export, backfill, (start, end), job)
         summaries = [summary(run) for run in runs]
-        rows, size = (sum(counts[name] for counts in summaries) for name in ("rows", "bytes"))
+        rows, size = (total(counts[name] for counts in summaries) for name in ("rows", "bytes"))
+        told = "rows that PostHog does not count" if rows is None else counted(rows, "row")
         self.concludes(
-            "Backfill %s: %s, %s bytes in %s", backfill_id, counted(rows, "row"), f"{size:,}", counted(len(runs), "run")
+            "Backfill %s: %s, %s bytes in %s", backfill_id, told, f"{size or 0:,}", counted(len(runs), "run")
         )
         return {
             **result,
@@ -217,7 +219,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             "bytes": size,
             "run_count": len(runs),
             "runs": summaries[:_MOST_RUNS],
-            **self._destination().compare(self.hook, self.log, (start, end), rows),
+            **self._destination().compare(self.hook, self.log, (start, end), rows, events=is_of_events(export)),
         }
 
     def _destination(self) -> DestinationCount:
@@ -237,7 +239,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             if wait is None or not any(states.is_live(run) for run in runs.values()):
                 break
             time.sleep(wait)
-        if not runs and not backfill.get("total_records_count"):
+        if not runs and backfill.get("total_records_count") == 0:  # null: PostHog has not looked, and runs all
             self.log.info("Backfill %s had no data to write", backfill.get("id"))
             return []
         first = moment(backfill.get("adjusted_start_at")) or window[0]  # PostHog leaves out what is before all data
@@ -259,7 +261,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         mine: dict[tuple[datetime | None, datetime | None], Mapping[str, Any]] = {}
         for run in runs_between(self.hook.client, str(export["id"]), *window):
             key, before = batch_exports.interval_of(run), mine.get(batch_exports.interval_of(run))
-            is_newer = before is None or (moment(run.get("created_at")), 0) > (moment(before.get("created_at")), 0)
+            is_newer = before is None or _created(run) > _created(before)
             if str(run.get("backfill")) == str(backfill.get("id")) and is_newer:
                 mine[key] = run
         return mine
@@ -269,8 +271,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         return f"pipeline/batch-exports/{Watched.parse(job.id).names[0]}"
 
 
-def _created(backfill: Mapping[str, Any]) -> float:
-    created = moment(backfill.get("created_at"))
+def _created(job: Mapping[str, Any]) -> float:
+    created = moment(job.get("created_at"))
     return created.timestamp() if created is not None else 0.0
 
 

@@ -13,7 +13,9 @@ from airflow_provider_posthog.api.watched import Watched, row, run_text, utc
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogJobFailed,
+    PostHogNotFoundError,
     PostHogSettingsError,
+    clean,
 )
 from airflow_provider_posthog.tasks.batch_export import describe, failed_records, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.identity import Job
@@ -71,7 +73,11 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         """Find the run."""
         export_id = str(find(self.hook.client, self.batch_export)["id"])
         if self.run_id:
-            run = self.hook.client.send(batch_exports.run(export_id, self.run_id))
+            try:
+                run = self.hook.client.send(batch_exports.run(export_id, self.run_id))
+            except PostHogNotFoundError as error:
+                text = f"the batch export has no run {clean(self.run_id)[:40]}."
+                raise PostHogSettingsError("run_id", text, "Write the UUID that PostHog shows.") from error
             start, end = batch_exports.interval_of(run)
             if start is None or end is None:
                 raise PostHogSettingsError("run_id", "is of a run without an interval.", "Backfill its range.")
