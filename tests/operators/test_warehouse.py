@@ -244,6 +244,53 @@ def test_files_are_linked_once_and_then_refreshed(
         to_the_end(link(name="another"))
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"name": " "}, "name: is empty"),
+        ({"name": None}, "name: is empty"),
+        ({"format": "parquet"}, "format: is none of PostHog's"),
+        ({"url_pattern": "https://"}, "url_pattern: is not an https"),
+        ({"url_pattern": "https://key:secret@lake.example.com/*.parquet"}, "url_pattern: .* without a key in it"),
+    ],
+)
+def test_files_that_cannot_be_linked_are_refused_before_anything_is_sent(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any], text: str
+) -> None:
+    given = {"name": "orders", "url_pattern": "https://lake.example.com/*.parquet", "bucket_conn_id": "lake"}
+    with pytest.raises(PostHogSettingsError, match=text) as caught:
+        to_the_end(PostHogLinkTableOperator(task_id="link", **{**given, **options}))
+    assert "secret" not in str(caught.value)
+    assert not connected.calls("/warehouse_tables/")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"endpoint": None}, "endpoint: is not an endpoint's name"),
+        ({"endpoint": "../query"}, "endpoint: is not an endpoint's name"),
+        ({"endpoint": ".."}, "endpoint: is not an endpoint's name"),
+        ({"limit": "0"}, "limit: is not a number from 1 on"),
+        ({"limit": True}, "limit: is not a number from 1 on"),
+        ({"max_rows": -1}, "max_rows: is not a number of rows"),
+        ({"variables": {1: "NL"}}, "variables: are not values by the names"),
+        ({"variables": {"since": {1, 2}}}, "variables: cannot be sent as JSON"),
+    ],
+)
+def test_an_endpoint_s_bad_arguments_are_refused_by_their_names(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(PostHogSettingsError, match=text):
+        to_the_end(PostHogRunEndpointOperator(**{"task_id": "numbers", "endpoint": "events-by-day", **options}))
+    assert not connected.calls("/endpoints/", "POST")
+
+
+def test_a_template_s_text_is_a_number_of_rows(api: Client, connected: EmulatorProcess) -> None:
+    to_the_end(PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day", limit="40"))
+    (call,) = connected.calls("/endpoints/", "POST")
+    assert call["body"]["limit"] == 40
+
+
 def test_an_endpoint_hands_on_fresh_rows(api: Client, connected: EmulatorProcess, generation: str) -> None:
     task = PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day")
     result, _ = to_the_end(task)
