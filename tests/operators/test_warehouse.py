@@ -12,6 +12,7 @@ from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogError,
+    PostHogIncompleteError,
     PostHogJobFailed,
     PostHogJobTimeout,
     PostHogSettingsError,
@@ -297,6 +298,26 @@ def test_an_endpoint_hands_on_fresh_rows(api: Client, connected: EmulatorProcess
     assert [one["name"] for one in result["columns"]] == ["day", "n"]
     assert result["row_count"] == len(result["rows"]) > 10
     assert result["is_cached"] is False
+
+
+def test_an_endpoint_gets_the_values_of_its_variables(api: Client, generation: str) -> None:
+    def of(**options: Any) -> Any:
+        task = PostHogRunEndpointOperator(task_id="numbers", endpoint="days-of-an-event", **options)
+        return to_the_end(task)[0]["rows"]
+
+    views, nothing = (of(variables={"event": event}) for event in ("$pageview", "nothing at all"))
+    assert views
+    assert not nothing
+    with pytest.raises(PostHogError, match="event is missing"):
+        of()
+
+
+def test_more_rows_than_the_limit_are_an_error_unless_a_cut_is_allowed(api: Client) -> None:
+    task = PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day", limit=3)
+    with pytest.raises(PostHogIncompleteError, match="has more rows than the 3 of its answer"):
+        to_the_end(task)
+    task.allow_cut = True
+    assert to_the_end(task)[0]["row_count"] == 3
 
 
 def test_an_endpoint_s_rows_go_into_a_file(api: Client, connected: EmulatorProcess, tmp_path: Path) -> None:
