@@ -50,7 +50,8 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     :param end: the first moment after it; default: the run's data interval.
     :param min_records: fail if the run has written fewer records; PostHog calls a run without any data completed.
     :param check_path: count the run's rows at the destination, too: a folder of Parquet files, such as the batch
-        export's prefix in a bucket, in which PostHog names files for their interval (needs the extra ``warehouse``).
+        export's prefix in a bucket, in which PostHog names files for their interval, or a pattern of them with ``*``
+        (needs the extra ``warehouse``).
     :param check_sql_conn_id: a database in its place; with ``check_table`` and ``check_column``, or ``check_sql``.
     :param check_table: the table there, with its column ``uuid``; sessions are taken to be in UTC.
     :param check_column: its column with the time of ingestion. Not ``timestamp``: that is when events happened, and

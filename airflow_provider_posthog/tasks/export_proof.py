@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.export_intervals import Interval
 from airflow_provider_posthog.api.times import read_iso
+from airflow_provider_posthog.compat import BaseHook
 from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError, clean
 from airflow_provider_posthog.patterns import pattern
@@ -99,6 +101,8 @@ class DestinationCount:
                 )
         if self.path:
             folder_of(self.path, self.storage_conn_id)
+        if self.sql_conn_id:
+            BaseHook.get_connection(self.sql_conn_id)
 
     def check_model(self, export: Mapping[str, Any], *, of_run: bool = False) -> None:
         """Refuse to count events where a batch export has none.
@@ -121,15 +125,12 @@ class DestinationCount:
         """
         if not self.path:
             return self._in_table(interval)
-        import pyarrow.parquet as pq
-
         rows = 0
         for file in self._files():
             match = _RUN_FILE.fullmatch(file.name)
             if match and tuple(map(_utc_of, match.groups())) == tuple(map(_utc, interval)):
-                opening: Any = file.open  # without types before Airflow 3
-                with opening("rb") as opened:
-                    rows += pq.ParquetFile(opened).metadata.num_rows
+                with _opened(file) as parquet:
+                    rows += parquet.metadata.num_rows
         return rows
 
     def of(self, interval: Interval) -> int:
@@ -211,24 +212,55 @@ class DestinationCount:
         return _whole(row[0] if row else None)
 
     def _in_files(self, interval: Interval) -> int:
+        start, end = (_utc(edge) for edge in interval)
         seen: set[int] = set()
-        for uuids, moments in self._columns():
-            start, end = (_utc(edge) for edge in interval)
-            seen.update(hash(uuid) for uuid, at in zip(uuids, moments, strict=True) if start <= _utc(at) < end)
+        for uuids, moments in self._columns((start, end)):
+            pairs = zip(uuids, moments, strict=True)
+            seen.update(hash(uuid) for uuid, at in pairs if at is not None and start <= _utc(at) < end)
         return len(seen)
 
     def _files(self) -> list[Any]:
-        folder = folder_of(self.path or "", self.storage_conn_id)
-        return sorted((path for path in folder.rglob("*.parquet*") if _PARQUET.fullmatch(path.name)), key=str)
+        folder, below = folder_of(self.path or "", self.storage_conn_id), ""
+        while "*" in folder.path:  # a pattern of files; those of the folder before it are looked at
+            folder, below = folder.parent, f"{folder.name}/{below}".rstrip("/")
+        whole, wanted = len(str(folder).rstrip("/")) + 1, below.replace("**/", "*")
+        found = (path for path in folder.rglob("*.parquet*") if _PARQUET.fullmatch(path.name))
+        return sorted((path for path in found if not wanted or fnmatchcase(str(path)[whole:], wanted)), key=str)
 
-    def _columns(self) -> Iterator[tuple[list[Any], list[Any]]]:
-        import pyarrow.parquet as pq
-
+    def _columns(self, interval: Interval) -> Iterator[tuple[list[Any], list[Any]]]:
         for file in self._files():
-            opening: Any = file.open  # without types before Airflow 3
-            with opening("rb") as opened:
-                for batch in pq.ParquetFile(opened).iter_batches(_BATCH, columns=["uuid", "timestamp"]):
+            with _opened(file) as parquet:
+                groups = [group for group in range(parquet.num_row_groups) if _may_hold(parquet, group, interval)]
+                for batch in parquet.iter_batches(_BATCH, row_groups=groups, columns=["uuid", "timestamp"]):
                     yield batch.column("uuid").to_pylist(), batch.column("timestamp").to_pylist()
+
+
+@contextmanager
+def _opened(file: Any) -> Iterator[Any]:  # noqa: ANN401 - a path, and a file of pyarrow
+    """Open a file of Parquet, and name it in the error if it is none, or not one of events."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with file.open("rb") as opened:
+            yield pq.ParquetFile(opened)
+    except (pa.ArrowException, KeyError) as error:
+        raise PostHogLoadError(
+            f"The file {clean(file.name)[:120]} in check_path cannot be counted: {clean(error)[:200]}. Name the folder "
+            "that the batch export alone writes into."
+        ) from error
+
+
+def _may_hold(parquet: Any, group: int, interval: Interval) -> bool:  # noqa: ANN401 - a file of pyarrow
+    """Tell whether a part of a file may hold rows of an interval, as far as its statistics say."""
+    columns = parquet.metadata.row_group(group)
+    for number in range(columns.num_columns):
+        statistics = columns.column(number).statistics
+        if columns.column(number).path_in_schema == "timestamp" and statistics is not None and statistics.has_min_max:
+            first, last = statistics.min, statistics.max
+            if isinstance(first, datetime) and isinstance(last, datetime):
+                return _utc(first) < interval[1] and _utc(last) >= interval[0]
+    return True
 
 
 def _whole(value: Any) -> int:  # noqa: ANN401 - a database's: some write a whole number as a decimal

@@ -18,6 +18,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogJobFailed,
     PostHogJobTimeout,
+    PostHogLoadError,
     PostHogSettingsError,
 )
 from airflow_provider_posthog.operators.batch_exports import (
@@ -26,6 +27,7 @@ from airflow_provider_posthog.operators.batch_exports import (
     PostHogRetryBatchExportRunOperator,
     PostHogUnpauseBatchExportOperator,
 )
+from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, run_trigger, task_deferred
 
@@ -306,6 +308,33 @@ def lake(api: Client, connected: EmulatorProcess, tmp_path: Path) -> Path:
 def test_the_files_at_the_destination_are_counted_each_event_once(lake: Path, connected: EmulatorProcess) -> None:
     result = finish(operator(check_path=f"file://{lake}"))
     assert result["destination_rows"] == result["posthog_rows"] == result["rows"] > 0
+
+
+@pytest.mark.parametrize("pattern", ["", "/", "/*.parquet", "/**/*.parquet", "/*/2*.parquet", "/*/*+00:00.parquet"])
+def test_a_pattern_names_the_files_that_are_counted(lake: Path, connected: EmulatorProcess, pattern: str) -> None:
+    result = finish(operator(check_path=f"file://{lake}{pattern}"))
+    assert result["destination_rows"] == result["rows"] > 0
+    counts = DestinationCount(path=f"file://{lake}{pattern or '/*nothing'}").of((days_ago(4), days_ago(3)))
+    assert bool(counts) is bool(pattern)
+
+
+def test_a_file_that_cannot_be_counted_is_named(lake: Path, connected: EmulatorProcess) -> None:
+    for name, content in (("broken.parquet", b"no parquet"), ("another.parquet", None)):
+        if content is None:
+            duckdb.execute(f"COPY (SELECT 1 AS x) TO '{lake / name}' (FORMAT parquet)")
+        else:
+            (lake / name).write_bytes(content)
+        with pytest.raises(PostHogLoadError, match=f"The file {name} in check_path cannot be counted"):
+            DestinationCount(path=f"file://{lake}").of((days_ago(4), days_ago(3)))
+        (lake / name).unlink()
+
+
+def test_a_connection_that_is_not_there_is_found_out_before_anything_is_started(
+    api: Client, connected: EmulatorProcess
+) -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        operator(check_sql_conn_id="nowhere", check_table="events").execute(context())
+    assert not backfills(connected)
 
 
 def test_rows_that_the_destination_lacks_fail_the_task(

@@ -65,8 +65,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     :param check_table: the table there, with its columns ``uuid`` and ``timestamp``; sessions are taken to be in UTC.
     :param check_sql: a statement to use instead, which answers with one number; ``{start}`` and ``{end}`` in it stand
         for the edges of the range, as texts in quotes.
-    :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket (needs the
-        extra ``warehouse``).
+    :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket, or a
+        pattern of them with ``*`` (needs the extra ``warehouse``).
     :param object_storage_conn_id: Airflow's connection for that object storage.
     :param poll_interval: the longest wait between two polls, in seconds. All backfills, runs and syncs that a triggerer
         waits for on a connection share one query per poll.
