@@ -398,3 +398,30 @@ def test_manifests_are_found_by_their_names() -> None:
     fs, root = memory()
     write(fs, root, Layout(), rows("bob"))
     assert manifests.written(fs, root, "events")
+
+
+@pytest.mark.parametrize("value", [[ANN], {"id": ANN}, [], [[ANN]]])
+def test_lists_and_objects_are_not_one_identifier(value: Any) -> None:
+    """Compared as texts they would be nobody's, and the row would stay unsaid."""
+    fs, root = memory()
+    fs.pipe_file(f"{root}/a.jsonl", json.dumps({"distinct_id": "bob"}).encode() + b"\n")
+    fs.pipe_file(f"{root}/b.jsonl", json.dumps({"distinct_id": value}).encode() + b"\n")
+    with pytest.raises(PostHogIncompleteError, match=r"b\.jsonl has lists or objects") as error:
+        erase(fs, root, wanted(ANN))
+    assert "hara" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_addresses_have_no_case_and_no_blanks_around_them(suffix: str) -> None:
+    fs, root = memory()
+    texts = ["JÖRG@example.org", " jörg@example.org ", "joerg@example.org"]
+    table, sink = pa.table({"email": texts}), io.BytesIO()
+    if suffix == "parquet":
+        pq.write_table(table, sink)
+    elif suffix == "csv":
+        pa_csv.write_csv(table, sink)
+    else:
+        sink.writelines(json.dumps(row).encode() + b"\n" for row in table.to_pylist())
+    fs.pipe_file(f"{root}/a.{suffix}", sink.getvalue())
+    done = FolderErasure(fs, root, [Wanted.of("email", iter(["Jörg@example.org"]), any_case=True)], REQUEST).run()
+    assert (done.rows, done.deleted) == (3, 2)

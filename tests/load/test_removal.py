@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from airflow_provider_posthog.erasure.addresses import spellings
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.removal import Criterion, Removal, as_text
 from tests.load.databases import Database, DuckDB, Postgres, SQLite, merging, postgres_database
@@ -72,6 +73,35 @@ def test_more_persons_than_fit_into_a_statement(database: Database) -> None:
 def test_uuids_in_capitals_are_the_same(database: Database) -> None:
     fill(database, [("a", UUID.upper())], "TEXT")
     assert remove(database, [], [UUID])["person_id"] == 1
+
+
+KINDS = {
+    "postgres": {"text[]": "ARRAY['ann']", "jsonb": "'\"ann\"'", "json": "'[\"ann\"]'", "bytea": "'ann'"},
+    "duckdb": {"VARCHAR[]": "['ann']", "JSON": "'\"ann\"'", "STRUCT(id VARCHAR)": "{'id': 'ann'}", "BLOB": "'ann'"},
+    "sqlite": {"JSON": "'[\"ann\"]'"},
+}
+
+
+def test_a_column_whose_values_are_not_one_identifier_each_is_refused(database: Database) -> None:
+    """Compared as texts they would be nobody's, and "0 are left" would be said of rows that are there."""
+    name = {DuckDB: "duckdb", SQLite: "sqlite"}.get(type(database), "postgres")
+    for number, (kind, value) in enumerate(KINDS[name].items()):
+        table = f"t{number}"
+        database.run(f'CREATE TABLE {table} ("distinct%id" {kind}, person_id TEXT)')
+        database.run(f"INSERT INTO {table} VALUES ({value}, NULL)")
+        with pytest.raises(PostHogLoadError, match="not one identifier in each row") as error:
+            remove(database, ["ann"], [], table)
+        assert "ann" not in str(error.value)
+        assert database.count(table) == 1
+
+
+@pytest.mark.parametrize("asked", ["Jörg@bücher.example", "JO\u0308RG@xn--bcher-kva.example"])
+def test_an_address_is_the_same_however_it_is_spelt(database: Database, asked: str) -> None:
+    """The case of letters that are not ASCII, composed or not, the host's two forms, and blanks around it."""
+    texts = ["JÖRG@BÜCHER.EXAMPLE", "jo\u0308rg@bücher.example", " jörg@xn--bcher-kva.example ", "jörg@example.org"]
+    fill(database, [(None, text) for text in texts], "TEXT")
+    assert remove(database, [], [*spellings(asked)])["person_id"] == 3
+    assert database.rows("SELECT person_id FROM events") == [("jörg@example.org",)]
 
 
 @pytest.mark.parametrize("table", ["nowhere", "events"])
