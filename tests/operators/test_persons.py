@@ -150,6 +150,12 @@ def test_a_hit_that_does_not_fit_is_an_error(lab: Lab) -> None:
         ({"uuids": ["not a uuid"]}, "uuids"),
         ({"properties": [{"value": 1}]}, "properties"),
         ({"properties": [{"key": "age", "operator": "gt", "value": 1}]}, "properties"),
+        ({"properties": [{"key": "email", "operator": "icontains", "value": ""}]}, "properties"),
+        ({"properties": [{"key": "email", "operator": "icontains", "value": ["ann", " "]}]}, "properties"),
+        ({"properties": [{"key": "email", "value": None}]}, "properties"),
+        ({"properties": [{"key": "email", "value": []}]}, "properties"),
+        ({"properties": [{"key": "email"}]}, "properties"),
+        ({"identifiers_path": "file:///nowhere/at/all.csv"}, "identifiers_path"),
         ({"emails": ["a@example.org"], "verify_by": "name"}, "verify_by"),
         ({"emails": ["a@example.org"], "work_path": ""}, "work_path"),
         ({"emails": ["a@example.org"], "work_path": "file:///tmp/"}, "work_path"),
@@ -164,6 +170,17 @@ def test_wrong_arguments_are_named_before_anything_is_sent(
         PostHogResolvePersonsOperator(task_id="task", **options).execute({})
     assert error.value.field == field
     assert "not an address" not in str(error.value)
+
+
+def test_a_wrong_line_of_a_file_is_refused_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", NOBODY_LISTENS)
+    path = tmp_path / "request.csv"
+    path.write_text("email\nann@example.org\nmailto:ben@example.org\n")
+    given = {"work_path": f"file://{tmp_path}/work.jsonl", "identifiers_path": f"file://{path}"}
+    with pytest.raises(PostHogSettingsError, match="line 3"):
+        PostHogResolvePersonsOperator(task_id="task", **given).execute({})
 
 
 @pytest.mark.parametrize(
@@ -182,6 +199,7 @@ def test_identifiers_come_from_a_file(lab: Lab) -> None:
         ("a.csv", "email,name\n{email},Ann\n,nobody\n"),
         ("b.csv", "\ufeffdistinct_id;email\n{name};\n"),
         ("c.tsv", "E-Mail\n{email}\n"),
+        ("e.jsonl", '{{"email": "{email}", "email": "another@example.invalid"}}\n'),
         ("d.jsonl", '{{"email": "{email}"}}\n\n{{"uuid": "{uuid}", "distinct_id": null}}\n'),
     ):
         path = lab.folder / name
