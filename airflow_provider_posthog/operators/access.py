@@ -157,8 +157,9 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         if not folder.is_whole:
             settings = self.hook.settings()
             asked = digest_of([work.header().request_id, settings.base_url, settings.project_id])
-            state = folder.begin(asked, {"until": detect(self.client).now.isoformat()})
-            subject = subject_of(self.client, work.persons())
+            server = detect(self.client)
+            subject = subject_of(self.client, work.persons(), server)
+            state = folder.begin(asked, {"until": server.now.isoformat()})
             until = datetime.fromisoformat(state["until"])
             try:
                 self._fill(folder, work, subject, until)
