@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of
+from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of, make_private
 from airflow_provider_posthog.storage.atomic_file import AtomicFile
 
 
@@ -152,7 +152,9 @@ class Progress:
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         # Whole or not at all, even if the worker dies in the middle.
         part = "progress"
-        with AtomicFile(self._fs, f"{self._folder}/{name}.json", token=part) as atomic:
+        atomic = AtomicFile(self._fs, f"{self._folder}/{name}.json", token=part)
+        make_private(self._fs, atomic.part)
+        with atomic:
             atomic.write(json.dumps(value, separators=(",", ":")).encode())
             atomic.finish()
             atomic.commit()

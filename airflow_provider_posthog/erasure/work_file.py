@@ -228,7 +228,7 @@ class WorkFileWriter:
 
     def __enter__(self) -> WorkFileWriter:
         if not self._fs.isdir(self._path):
-            _make_private(self._fs, self._atomic.part)
+            make_private(self._fs, self._atomic.part)
         self._atomic.__enter__()
         self._write({"version": VERSION, **asdict(self._header)})
         return self
@@ -284,8 +284,12 @@ def is_part_of(path: str, name: str) -> bool:
     return match is not None and name.startswith(match[1]) and (match[1] == name or len(match[1].encode()) >= _CUT)
 
 
-def _make_private(fs: WorkFileSystem, path: str) -> None:
-    """Make an empty file that only its owner may read, where a disk has owners; what is written there stays so."""
+def make_private(fs: WorkFileSystem, path: str) -> None:
+    """Make an empty file that only its owner may read, where a disk has owners; what is written there stays so.
+
+    :param fs: the file system.
+    :param path: the file, as the file system spells it.
+    """
     protocols = {fs.protocol} if isinstance(fs.protocol, str) else {*fs.protocol}
     if not protocols & {"file", "local"}:
         return
