@@ -77,6 +77,9 @@ class Removal:
         :returns: how many rows were erased, by column; a row that two columns match counts for the first.
         :raises PostHogLoadError: if the database refuses, or if rows are left. The message holds no value.
         """
+        if self._is_postgres:
+            with translate_errors(self._connection, "setting row_security", _NOTHING):
+                self._refuse_hidden_rows()
         for criterion in criteria:  # before any value is sent, so that the error may say what is wrong
             with translate_errors(self._connection, f"reading column {criterion.column} of {self._table}", _NOTHING):
                 self._check_type(criterion)
@@ -109,6 +112,11 @@ class Removal:
         if self._is_postgres:
             return "postgres"
         return "sqlite" if isinstance(self._connection, sqlite3.Connection) else "duckdb"
+
+    def _refuse_hidden_rows(self) -> None:
+        """Let a policy of row-level security be an error: rows that this user does not see would stay, uncounted."""
+        if self._execute("SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'row_security'").fetchone():
+            self._execute("SET LOCAL row_security = off")
 
     def _check_type(self, criterion: Criterion) -> None:
         """Refuse a column whose values are not one identifier each: comparing them would find nobody, and pass."""

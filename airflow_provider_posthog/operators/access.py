@@ -91,6 +91,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         need_arrow(type(self).__name__)
         folder = self._folder()
         handover, work = self._subjects()
+        handover.check_certificate(self.hook, context)
         request_id = handover.request_id
         manifest = folder.published()
         if manifest is not None and manifest.get("request_id") != request_id:

@@ -174,6 +174,7 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
         self._project().check(vars(handover.work("request").header()), "request")
+        handover.check_certificate(self.hook, context)
         looks, server = Looks.of(progress.looks), detect(self.client)
         seen = picture(self.client, work.persons(), server)
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):

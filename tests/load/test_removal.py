@@ -202,3 +202,26 @@ def test_nothing_is_erased_while_a_load_keeps_what_it_has_read(database: Databas
     database.run("DROP TABLE people__loading_posthog_20261129_ab12")
     _erased(database, ["Ann"], [])
     assert database.count("people") == 0
+
+
+def test_rows_that_a_policy_hides_are_an_error_and_not_nothing() -> None:
+    """Whoever counts sees as little as whoever deletes."""
+    with postgres_database() as database, closing(database.connect()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT current_schema()")
+        (schema,) = cursor.fetchone()
+        role = f"{schema}_reader"
+        for statement in (
+            "CREATE TABLE events (who TEXT, region TEXT)",
+            "INSERT INTO events VALUES ('ann', 'us')",
+            "ALTER TABLE events ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY here ON events USING (region = 'eu')",
+            f'CREATE ROLE "{role}"',
+            f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"',
+            f'GRANT SELECT, DELETE ON events TO "{role}"',
+            f'SET ROLE "{role}"',
+        ):
+            cursor.execute(statement)
+        with pytest.raises(PostHogLoadError, match="row-level security"):
+            Removal(connection, "events", "%s").run([Criterion("who", iter(["ann"]))])
+        connection.rollback()

@@ -128,6 +128,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         self.own.file()  # refuses a path that leads nowhere
         self.deadline(datetime.now(timezone.utc).isoformat())  # checks the arguments, before anything is sent
         given = self._given(context)
+        self.own.check_certificate(self.hook, context)
         server = detect(self.client)
         resolved = self.search(
             self._identifiers(given),
