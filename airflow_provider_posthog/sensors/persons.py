@@ -154,6 +154,7 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
                 )
             self._project().check(self.request, "request")
+            self._asked(self.request)  # refuses what says not enough
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
             raise PostHogSettingsError("request", "is not a list of UUIDs.", "Write person UUIDs, or the request.")
 

@@ -153,6 +153,8 @@ def test_every_record_says_which_posthog_it_was(lab: Lab, monkeypatch: pytest.Mo
         ("https://posthog.example:443", "posthog.example."),
         ("http://localhost:80/", "http://localhost"),
         ("http://[::1]:080", "http://[::1]"),
+        ("http://[0:0:0:0:0:0:0:1]:8000", "http://[::1]:8000/"),
+        ("https://[2001:DB8::0a]", "https://[2001:db8:0:0::a]:443"),
         ("https://app.posthog.com", "https://us.posthog.com/"),
     ],
 )
