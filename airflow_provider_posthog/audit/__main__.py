@@ -120,7 +120,10 @@ def _due(where: str, within: int) -> int:
 def _verify(where: str, page: str | None, keys: Keys, head: str | None) -> int:
     verdicts = list(_verdicts(where, keys))
     fs, path = _open(where)
-    ledger = verify_ledger(path, fs, keys, head) if fs.isdir(path) else None
+    noted = {
+        verdict.request_id: entry for verdict in verdicts if verdict.source != path and (entry := verdict.entered_as)
+    }
+    ledger = verify_ledger(path, fs, keys, head, noted) if fs.isdir(path) else None
     if not verdicts and ledger is None:
         raise FileNotFoundError(f"there is no certificate in {where}")
     if page and len(verdicts) > 1:

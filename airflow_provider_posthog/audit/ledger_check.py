@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names, record_names, request_folder
@@ -56,25 +56,38 @@ class LedgerVerdict:
         return "\n".join(lines)
 
 
-def verify_ledger(fs_path: str, fs: AuditFileSystem, keys: Keys, head: str | None = None) -> LedgerVerdict | None:
+def verify_ledger(
+    fs_path: str, fs: AuditFileSystem, keys: Keys, head: str | None = None, noted: Mapping[str, str] | None = None
+) -> LedgerVerdict | None:
     """Check the ledger, and that each certificate that it names is there; ``None`` if there is no ledger.
 
     :param fs_path: the folder of all certificates.
     :param fs: the file system.
     :param keys: what the origin is checked with.
     :param head: a head that a task has logged or returned, which has to be in it.
+    :param noted: the hashes of entries that certificates note, by request (:attr:`Verdict.entered_as`).
     """
     verdict = LedgerVerdict(ledger_folder(fs_path), origin_checked=bool(keys.salts or keys.public))
     records = list(_readable(verdict, fs, keys))
-    if not records and not verdict.problems and head is None:
+    if not records and not verdict.problems and head is None and not noted:
         return None
     verdict.entries, verdict.requests = len(records), requests_of(record for _, record in records)
     followed = {previous for _, record in records for previous in record.previous}
     verdict.heads = [record.hash for _, record in records if record.hash not in followed]
     verdict.problems += wrong_links(records)
-    if head is not None and head.strip().lower() not in {record.hash for _, record in records}:
+    hashes = {record.hash for _, record in records}
+    if head is not None and head.strip().lower() not in hashes:
         verdict.problems.append(
             Problem("", f"The head {head[:16]} is not in it: its end was cut off, or it was replaced.")
+        )
+    lost = [request for request, entry in (noted or {}).items() if entry not in hashes]
+    if lost:
+        verdict.problems.append(
+            Problem(
+                "",
+                f"The entries of {len(lost)} certificates are not in it, such as of {lost[0]}: it was cut off, "
+                "replaced, or not copied with them.",
+            )
         )
     for listed in verdict.requests.values():
         names = record_names(f"{fs_path.rstrip('/')}/{request_folder(listed.request_id)}", fs)

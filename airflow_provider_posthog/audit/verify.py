@@ -151,6 +151,13 @@ class Verdict:
         return self.story.records[0].request_id if self.story.records else ""
 
     @property
+    def entered_as(self) -> str | None:
+        """The hash of its first entry in the ledger, as it notes it; ``None`` if it notes none."""
+        notes = (record for record in self.story.records if (record.kind, record.key) == ("note", "ledger"))
+        head = next((record.facts.get("head") for record in notes), None)
+        return head if isinstance(head, str) else None
+
+    @property
     def doubts(self) -> list[str]:
         """Why it does not prove that each person was erased; none means that it does."""
         doubts = ["The certificate is altered or incomplete."] if self.problems else []

@@ -217,6 +217,23 @@ def test_a_ledger_whose_end_is_cut_off_is_no_success(folder: Path, capsys: pytes
     assert "ledger: there is none" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("cut", ["its last two entries", "all of it"])
+def test_a_certificate_misses_the_ledger_that_it_was_entered_in(
+    folder: Path, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    place = (LocalFileSystem(), str(folder))
+    trail, ledger = fill(trail_in(*place, "DSR-2"), close=False), ledger_in(place)
+    trail.append("note", key="ledger", head=ledger.enter("begun", "DSR-2", head=next(trail.records()).hash))
+    end = trail.close("VERIFIED", states={"VERIFIED": 2})
+    ledger.enter("ended", "DSR-2", head=end.hash, outcome="VERIFIED")
+    assert main(["verify", str(folder)]) == 0
+    for path in sorted((folder / "_ledger").iterdir())[2 if cut == "its last two entries" else 0 :]:
+        path.unlink()
+    assert main(["verify", str(folder)]) == DAMAGED
+    assert "The entries of 1 certificates are not in it, such as of DSR-2" in capsys.readouterr().out
+    assert main(["verify", str(folder / "DSR-2")]) == 0, "of itself it is whole"
+
+
 @pytest.mark.parametrize("name", ["DSR-2", "9b1d4c0f2a7e4d6f8c3b5a1e0d9f7c2b"])
 def test_a_certificate_does_not_stand_in_anothers_place(
     folder: Path, capsys: pytest.CaptureFixture[str], name: str
