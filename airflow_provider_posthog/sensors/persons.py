@@ -315,7 +315,7 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
         read = self.client.bytes_read - self._read
-        self.log.debug(  # what was found, is said by whoever waits, if it is news
+        self.log.info(  # at most twelve times a month; what was found, is said by whoever waits, if it is news
             "%s of events was looked at; ClickHouse read %s bytes for it",
             "The whole history" if report.is_proof else "The likely part",
             f"{read:,}" if read else "an unknown number of",
