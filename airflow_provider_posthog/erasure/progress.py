@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of, make_private
+from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of
 from airflow_provider_posthog.storage.atomic_file import AtomicFile
+from airflow_provider_posthog.storage.owners import make_private
 
 
 @dataclass
