@@ -227,6 +227,25 @@ def _checked(kind: Kind, value: object, field: str, position: int, line: int) ->
     return Identifier(kind, text, position, line)
 
 
+def from_rows(rows: Iterable[Sequence[Any]]) -> Iterator[Identifier]:
+    """Yield the person UUIDs in the first column of a query's rows, each once.
+
+    :param rows: the rows.
+    :raises PostHogSettingsError: for a row that begins with something else; it is not shown.
+    """
+    chosen: dict[str, None] = {}
+    for position, row in enumerate(rows, 1):
+        if not row or not is_uuid(row[0]):
+            raise PostHogSettingsError(
+                "query",
+                f"has no person's UUID in the first column of row {position}.",
+                "Select it first, as in: SELECT person_id FROM ... LIMIT 1000.",
+            )
+        chosen[str(row[0]).lower()] = None
+    for position, uuid in enumerate(sorted(chosen), 1):
+        yield Identifier("uuid", uuid, position)
+
+
 def of_persons(rows: Iterable[Mapping[str, Any]], properties: Sequence[Mapping[str, Any]]) -> Iterator[Identifier]:
     """Yield the UUIDs of persons that PostHog lists for a filter, after checking that each really fits.
 

@@ -194,6 +194,15 @@ def test_wrong_arguments_of_a_deletion(monkeypatch: pytest.MonkeyPatch, given: d
     assert error.value.field == field
 
 
+@pytest.mark.parametrize("select", ["distinct_id", "null", "1", "toString(person_id) || 'x'"])
+def test_a_query_of_something_else_than_uuids_is_named(lab: Lab, select: str) -> None:
+    with pytest.raises(
+        PostHogSettingsError, match=r"query: has no person's UUID in the first column of row 1"
+    ) as error:
+        lab.resolve(query=f"SELECT {select} FROM events LIMIT 50000")
+    assert lab.name not in str(error.value)
+
+
 def test_identifiers_come_from_a_file(lab: Lab) -> None:
     for name, text in (
         ("a.csv", "email,name\n{email},Ann\n,nobody\n"),

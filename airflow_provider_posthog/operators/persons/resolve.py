@@ -190,8 +190,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             rows = self._listed(given["properties"])
             yield from identifiers.of_persons(rows, given["properties"])
         if given["query"]:
-            chosen = {str(row[0]) for row in self.client.rows_of(given["query"], given["values"]) if row}
-            yield from identifiers.from_arguments(uuids=sorted(chosen))
+            yield from identifiers.from_rows(self.client.rows_of(given["query"], given["values"]))
 
     def _filed(self) -> Iterator[Identifier]:
         """Yield the identifiers of the request's file."""
