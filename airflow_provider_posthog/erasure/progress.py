@@ -128,20 +128,22 @@ class Progress:
 
     def forget(self) -> None:
         """Remove what holds person UUIDs; the counts of the proof stay, for a task that is cleared later."""
-        for name in sorted(self._known() - {"verified.json", "size.json"}):
+        for name in sorted(self._listed() - {"verified.json", "size.json"}):  # also what killed tries have left
             self._fs.rm_file(f"{self._folder}/{name}")
         self._names = None
 
     def _known(self) -> set[str]:
         if self._names is None:
-            self._fs.invalidate_cache(self._folder)
-            try:
-                paths = self._fs.ls(self._folder, detail=False)
-            except FileNotFoundError:
-                paths = []
-            names = {str(path).rstrip("/").rpartition("/")[2] for path in paths}
-            self._names = {name for name in names if name.endswith(".json") and not name.startswith(".")}
+            self._names = {name for name in self._listed() if name.endswith(".json") and not name.startswith(".")}
         return self._names
+
+    def _listed(self) -> set[str]:
+        self._fs.invalidate_cache(self._folder)
+        try:
+            paths = self._fs.ls(self._folder, detail=False)
+        except FileNotFoundError:
+            paths = []
+        return {str(path).rstrip("/").rpartition("/")[2] for path in paths}
 
     def _read(self, name: str) -> dict[str, Any] | None:
         if f"{name}.json" not in self._known():

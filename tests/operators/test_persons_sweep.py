@@ -103,6 +103,7 @@ def test_notes_of_the_progress_are_their_owners_and_go_with_the_work_file(lab: L
     notes = [path for path in (lab.folder / "work.jsonl.progress").rglob("*") if path.is_file()]
     assert any(lab.person in path.read_text() for path in notes)
     assert {mode_of(path) for path in notes} == {0o600}
+    (notes[0].parent / ".00000000-0.done.json.progress.part").write_text(lab.person)  # of a try that was killed
     Progress(LOCAL, f"{work.path}.progress", work.header().request_id).verified = {"state": "VERIFIED"}
     later = datetime.now(timezone.utc) + timedelta(days=400)
     assert sweep(LOCAL, str(lab.folder), timedelta(days=45), later).counts["work_files"] == 1
