@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, fits
-from airflow_provider_posthog.load.typed import Kind, kind_of, read
+from airflow_provider_posthog.load.typed import Kind, kind_of, read, rounding
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -84,6 +84,8 @@ class Rejects:
             kind = kind_of(known, bits=dialect.bits)
             if kind is not None and (_is_narrow(column, known, kind) or not fits(column, known, dialect)):
                 raw = self._target.casts.get(column.name, ("", False))[1]
+                if family_of(column) == "float" and kind.arrow[0] == "decimal":
+                    kind = rounding(kind)
                 self._kinds[column.name] = (known, kind, raw)
                 schema = schema.set(schema.get_field_index(column.name), column.with_type(kind.type()))
         return schema
@@ -188,9 +190,9 @@ def _is_narrow(column: pa.Field, sql_type: str, kind: Kind) -> bool:
 
 
 def _has_more_digits(column: pa.Field, kind: Kind) -> bool:
-    """Return whether numbers can be too big for a decimal; floats are rounded to it."""
+    """Return whether numbers can be too big for a decimal."""
     if family_of(column) != "decimal":
-        return family_of(column) in ("integer", "unsigned")
+        return family_of(column) in ("integer", "unsigned", "float")
     _, precision, scale = kind.arrow
     return int(column.type.precision - column.type.scale) > precision - scale
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -174,6 +174,21 @@ def _decimal_kind(precision: int, scale: int) -> Kind:
         return number
 
     return Kind(read_decimal, ("decimal", digits, behind))
+
+
+def rounding(kind: Kind) -> Kind:
+    """Return how floats are read as a decimal: they are rounded to its scale, as a database does.
+
+    :param kind: a decimal's.
+    """
+    unit = Decimal(1).scaleb(-kind.arrow[2])
+
+    def read_rounded(text: str) -> Any:  # noqa: ANN401 - what the kind reads
+        if not _NUMBER.fullmatch(text):
+            raise ValueError
+        return kind.read(f"{Decimal(text).quantize(unit, ROUND_HALF_UP):f}")
+
+    return Kind(read_rounded, kind.arrow)
 
 
 def _float(text: str) -> float:

@@ -257,8 +257,11 @@ def test_names_with_a_sign_for_values_have_a_quarantine_too(postgres: Postgres) 
 def test_a_number_that_is_too_big_for_a_decimal_goes_into_quarantine(request: pytest.FixtureRequest, kind: str) -> None:
     database: Database = request.getfixturevalue("duck" if kind == "duckdb" else "postgres")
     database.run("CREATE TABLE t (id text PRIMARY KEY, n decimal(6,2))")
-    loaded = database.load(target(schema_policy="quarantine"), pa.table({"id": ["1", "2"], "n": [9999, 10_000]}))
-    assert (loaded.rows, loaded.rejected) == (1, 1)
+    for fit, others in ((9999, [10_000, -(10**12)]), (1.239, [9999.999, 1e300, float("nan"), float("-inf")])):
+        given = pa.table({"id": [str(number) for number in range(len(others) + 1)], "n": [fit, *others]})
+        loaded = database.load(target(schema_policy="quarantine"), given)
+        assert (loaded.rows, loaded.rejected) == (1, len(others))
+    assert str(database.rows("SELECT n FROM t")[0][0]) == "1.24", "floats are rounded, as they are without a policy"
 
 
 @pytest.mark.parametrize("write", ["merge", "replace"])
