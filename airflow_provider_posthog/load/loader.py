@@ -145,7 +145,7 @@ class Loader(Quarantine):
         with translate_errors(self._connection, f"loading {self._rows:,} rows into {self.target.table}"):
             loaded = self._finish()
             if self._rejects.quarantines:
-                self._reject([])
+                self._end_rejects()
             if then is not None:
                 then(self)
         loaded = replace(loaded, rejected=self._rejects.rejected, misfits=self._rejects.misfits)

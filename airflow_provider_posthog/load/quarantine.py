@@ -61,6 +61,14 @@ class Quarantine(Connected):
             statement = f"INSERT INTO {self._rejected_name} ({self._list(COLUMNS)}) VALUES ({values})"
             self._execute_many(statement, [(*common, *row) for row in rows])
 
+    def _end_rejects(self) -> None:
+        """Delete what another load of the same has stored meanwhile: it has ended, and this one holds the lock."""
+        self._reject([])
+        at, task, *_ = self._rejects.common_values()
+        others = f"{self._same_as('task', 'interval_start', 'interval_end')} AND {self._quote('rejected_at')} <> "
+        delete = f"DELETE FROM {self._rejected_name} WHERE {others}{self._value}"
+        self._execute_many(delete, [(task, *self._rejects.edges, at)])
+
     def _forget(self, task: str) -> None:
         """Delete the task's rows of this interval, and those of others that overlap it (``look_back``)."""
         name, start, end = self._rejected_name, *self._rejects.edges

@@ -225,6 +225,18 @@ def test_rows_that_all_go_into_quarantine_leave_an_empty_interval(each: Database
     assert each.load(replacing("u", by="at", **policy), timed(("1", "bad", 1))).rows == 0
 
 
+def test_loads_side_by_side_have_a_row_in_quarantine_once(postgres: Postgres) -> None:
+    given = {"casts": PRICES, "schema_policy": "quarantine", "label": "dag.task"}
+    first, second = (postgres.loader(target(**given)) for _ in range(2))
+    for loader in (first, second):
+        loader.open(SCHEMA)
+        loader.write(rows(("1", "bad", None), ("2", "2", None)))
+    for loader in (second, first):
+        with loader:
+            assert loader.commit().rejected == 1
+    assert (postgres.count("t__rejected"), postgres.count("t")) == (1, 1)
+
+
 @pytest.mark.parametrize("write", [replacing, target])
 def test_a_row_that_overlapping_loads_read_is_in_quarantine_once(each: Database, write: Any) -> None:
     policy = {"casts": {"price": PRICES["price"]}, "schema_policy": "quarantine", "label": "dag.task", "by": "at"}
