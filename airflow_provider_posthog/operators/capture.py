@@ -93,19 +93,24 @@ class PostHogCaptureOperator(PostHogOperator):
         from airflow_provider_posthog.capture.events import check_distinct_id, check_name, event_of, uuid_of
         from airflow_provider_posthog.capture.values import RefusedError, moment, plain
 
-        names = [self.distinct_id] if isinstance(self.distinct_id, (str, int)) else list(self.distinct_id)
-        if self.uuid and len(names) != 1:
-            raise PostHogSettingsError("uuid", "is given for several events.", "Leave it out, or send one.")
-        if not names or len(set(names)) != len(names):
-            raise PostHogSettingsError("distinct_id", "is empty, or names somebody twice.", "Write whose event it is.")
+        given = self.distinct_id
+        if not isinstance(self.properties, (Mapping, type(None))):
+            raise PostHogSettingsError("properties", "is no dictionary.", "Write one, such as {'rows': 7}.")
         try:
+            whose = [given] if given is None or isinstance(given, (str, int)) else list(given)
+            names = [check_distinct_id(who) for who in whose]
+            if self.uuid and len(names) != 1:
+                raise PostHogSettingsError("uuid", "is given for several events.", "Leave it out, or send one.")
+            if not names or len(set(names)) != len(names):
+                problem = "is empty, or names somebody twice."
+                raise PostHogSettingsError("distinct_id", problem, "Write whose event it is.")
             name, at = check_name(self.event), self._at(context)
             when = moment(at, datetime.now(timezone.utc))
             properties = plain(dict(self.properties or {}))
             made = []
             for who in names:
-                uuid = self._uuid() or uuid_of("task", *self._run(context), name, str(who), when.isoformat())
-                made.append(event_of(uuid, name, check_distinct_id(who), when, properties))
+                uuid = self._uuid() or uuid_of("task", *self._run(context), name, who, when.isoformat())
+                made.append(event_of(uuid, name, who, when, properties))
         except RefusedError as refused:
             field = _FIELDS.get(refused.reason, "properties")
             raise PostHogSettingsError(field, f"is refused by PostHog ({refused.reason}).", "Write another.") from None
