@@ -57,7 +57,11 @@ def file(tmp_path: Path) -> Callable[..., Path]:
         ("1234567890123456789", "1234567890123456789"),
         ("0.1234567890123456789", "0.1234567890123456789"),
         *(("2026-11-01", "2026-11-01"), ("2026-11-01 10:00:00", "2026-11-01 10:00:00"), (" x ", " x ")),
-        *(('say "hi"', 'say "hi"'), ("two\nlines", "two\nlines"), ("N\N{LATIN SMALL LETTER O WITH DIAERESIS}", "N\xf6")),
+        *(
+            ('say "hi"', 'say "hi"'),
+            ("two\nlines", "two\nlines"),
+            ("\xf6", "\xf6"),
+        ),
     ],
 )
 def test_a_value_of_csv_is_read_by_itself(file: Any, text: str, value: object) -> None:

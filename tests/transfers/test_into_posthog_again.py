@@ -15,7 +15,6 @@ from tests.transfers.test_into_posthog import AT, Shop, connected, from_files, l
 __all__ = ["connected", "ledgers", "shop"]
 
 
-
 def test_a_retry_sends_what_was_dropped_or_refused_before(
     connected: EmulatorProcess, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
