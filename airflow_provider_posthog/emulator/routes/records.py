@@ -27,6 +27,10 @@ def _lister(kind: str) -> Work:
             listed = sorted(listed, key=lambda record: str(record["date_marker"] or ""), reverse=True)
             words = (request.query("search") or "").lower().split()
             listed = [record for record in listed if all(word in str(record["content"]).lower() for word in words)]
+        if kind == "property_definitions":
+            index = request.query("group_type_index")
+            of = (request.query("type") or "event", None if index is None else int(index))
+            listed = [record for record in listed if (record["_type"], record["_group_type_index"]) == of]
         return page(request, listed, _shown)
 
     return work
