@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
+from airflow_provider_posthog.emulator.project import EmulatorProject
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
-from tests.operators.support import context
+from tests.operators.support import connect, context
 from tests.transfers.test_into_posthog import AT, Shop, connected, from_files, ledgers, shop, task, there
 
 __all__ = ["connected", "ledgers", "shop"]
@@ -99,6 +100,23 @@ def test_a_sixth_type_of_groups_is_refused_for_posthog_would_keep_none_of_it(
 def test_a_key_that_may_not_see_the_types_of_groups_is_enough(connected: EmulatorProcess, shop: Shop) -> None:
     connected.faults(path="*/groups_types/", status=403, body={"detail": "No."}, count=-1)
     assert groups(connected, "company")["kept"] == 20
+
+
+def test_events_go_to_no_project_but_the_task_s(
+    connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, shop: Shop
+) -> None:
+    other = EmulatorProject(connected)
+    found = task(project_id=other.project_id).execute(context())
+    assert found["kept"] == 20, "the connection's token is of the connection's project"
+    assert there() == [0, 0]
+    connect(monkeypatch, connected, project_token=other.project_token)
+    with pytest.raises(PostHogSettingsError, match="is not the token of project") as caught:
+        task().execute(context())
+    assert caught.value.field == "project_token"
+    assert other.project_token not in str(caught.value)
+    connected.faults(path=f"/api/projects/{connected.project_id}/", status=403, body={"detail": "No."}, count=-1)
+    connect(monkeypatch, connected, project_token=connected.project_token)
+    assert task().execute(context(run_id="other"))["kept"] == 20
 
 
 def test_a_folder_among_the_files_is_passed_over(connected: EmulatorProcess, tmp_path: Path) -> None:
