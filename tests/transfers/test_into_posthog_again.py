@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.emulator.project import EmulatorProject
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
 from tests.operators.support import connect, context
 from tests.transfers.test_into_posthog import AT, Shop, connected, from_files, ledgers, shop, task, there
 
@@ -117,6 +117,19 @@ def test_events_go_to_no_project_but_the_task_s(
     connected.faults(path=f"/api/projects/{connected.project_id}/", status=403, body={"detail": "No."}, count=-1)
     connect(monkeypatch, connected, project_token=connected.project_token)
     assert task().execute(context(run_id="other"))["kept"] == 20
+
+
+def test_a_statement_that_breaks_off_late_is_not_quoted(
+    connected: EmulatorProcess, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_posthog.hooks.sql_rows.ROWS", 5)
+    late = "SELECT *, CASE WHEN id > 12 THEN json('ann@example.com' || id) END AS more FROM orders"
+    with pytest.raises(PostHogLoadError, match="broke off the statement of sql") as caught:
+        task(sql=late).execute(context())
+    assert "ann@" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    found = task().execute(context(try_number=2))
+    assert found["kept"] == 20
 
 
 def test_a_folder_among_the_files_is_passed_over(connected: EmulatorProcess, tmp_path: Path) -> None:
