@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-
-if TYPE_CHECKING:
-    from airflow_provider_posthog.capture.events import Recipe
 
 KINDS: Mapping[str, str | None] = {
     "events": None,
@@ -24,7 +21,7 @@ _PARTS_OF_GROUPS = ("properties", "$set")
 _PAIRS = ("aliases", "merges")
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Any) -> None:  # noqa: ANN401 - Recipe, whose module imports this one
     """Refuse a recipe that cannot work.
 
     :param recipe: the recipe.
@@ -49,7 +46,7 @@ def check_recipe(recipe: Recipe) -> None:
     _check_properties(recipe)
 
 
-def _check_texts(recipe: Recipe) -> None:
+def _check_texts(recipe: Any) -> None:  # noqa: ANN401
     for field, name in (("distinct_id", recipe.distinct_id), *(("key", part) for part in recipe.key)):
         if not isinstance(name, str) or not name:
             raise PostHogSettingsError(field, f"is {name!r:.40}, which is no column.", "Write a column's name.")
@@ -59,7 +56,7 @@ def _check_texts(recipe: Recipe) -> None:
             raise PostHogSettingsError(field, f"is {given!r:.40}, which is no text.", "Write text.")
 
 
-def _check_event(recipe: Recipe) -> None:
+def _check_event(recipe: Any) -> None:  # noqa: ANN401
     named = KINDS[recipe.kind]
     if named is not None and (recipe.event or recipe.event_column):
         raise PostHogSettingsError("event", f"is given, and {recipe.kind} are sent as {named}.", "Leave it out.")
@@ -71,7 +68,7 @@ def _check_event(recipe: Recipe) -> None:
         raise PostHogSettingsError("timestamp", "is not given.", "Write the column with the events' time.")
 
 
-def _check_properties(recipe: Recipe) -> None:
+def _check_properties(recipe: Any) -> None:  # noqa: ANN401
     given = recipe.properties
     if recipe.kind in _PAIRS and (given is None or isinstance(given, (str, Mapping)) or len(given) != 1):
         raise PostHogSettingsError("properties", "is not one column.", "Write a list of the column with the other id.")

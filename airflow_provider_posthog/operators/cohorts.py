@@ -180,17 +180,13 @@ class PostHogStaticCohortOperator(PostHogOperator):
         cohort = self._cohort() if filled is None else self._retrieve(filled.cohort)
         people = People(self.hook)
         ids: list[str] | None = None
-        unknown: list[str] = []
-        blank = 0
+        unknown, blank = list[str](), 0
         if self.query:
             statement = {"kind": "HogQLQuery", "query": self.query, "values": dict(self.values or {})}
             wanted = people.of_query(self.query, self.values or {})
             fill = self._fill(cohort, [statement], filled, context)
         else:
-            with self._rows() as (columns, rows):
-                counts = Counter(ids_of(columns, rows, self.column))
-            blank = counts.pop("", 0)
-            ids = list(counts)
+            ids, blank = self._ids()
             persons, unknown = people.resolve(ids)
             wanted = set(persons.values())
             # In an order that stays, whatever the database's: a task that was deferred finds where it was.
@@ -233,6 +229,13 @@ class PostHogStaticCohortOperator(PostHogOperator):
         output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.object_storage_conn_id)
         output.check()
         return output
+
+    def _ids(self) -> tuple[list[str], int]:
+        """Return the different ids that were given, and how many rows have none."""
+        with self._rows() as (columns, rows):
+            counts = Counter(ids_of(columns, rows, self.column))
+        blank = counts.pop("", 0)
+        return list(counts), blank
 
     @contextmanager
     def _rows(self) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
