@@ -156,7 +156,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
     def left_out(
         self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta = timedelta(0)
     ) -> int | None:
-        """Count what ``scan_back`` leaves out of a day, if the interval ends one, and warn of it.
+        """Count what ``scan_back`` leaves out of what was read, and of the day, if the interval ends one; warn of it.
 
         :param source: what is read.
         :param start: the interval's start.
@@ -169,19 +169,19 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         from airflow_provider_posthog.extract.left_out import count
         from airflow_provider_posthog.extract.windows import Window
 
-        first = max(EPOCH, min(start, end - _DAY))  # of shorter intervals: what all those of the day leave out
-        before = first - look_back - source.scan_back
+        since = max(EPOCH, start - look_back)
+        first = max(EPOCH, min(since, end - _DAY))  # of shorter intervals: what all those of the day leave out
         try:
-            rows = count(self.reading_settings(), source, Window(first, end), before)
+            rows = count(self.reading_settings(), source, Window(first, end), since, end - start)
         except PostHogError as error:  # the rows are loaded
             self.log.warning("How many events scan_back leaves out could not be counted: %s", error)
             return None
         if rows:
             self.log.warning(
-                "scan_back leaves out %s events that PostHog took in from %s to %s, as they happened before %s. To "
-                "have them, load this time once more without scan_back",
+                "scan_back leaves out %s events that PostHog took in from %s to %s, as they happened longer before the "
+                "load that was to bring them. To have them, load this time once more without scan_back",
                 f"{rows:,}",
-                *(f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (first, end, before)),
+                *(f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (first, end)),
             )
         return rows
 
