@@ -7,7 +7,7 @@ A condition is put into brackets and joined with those of a window. One that clo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from airflow_provider_posthog.api.hogql import Token, significant
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -29,10 +29,11 @@ _CLAUSES = {
 _REMEDY = "Write one condition, such as \"event = 'purchase'\"."
 
 
-def check_condition(where: object) -> None:
-    """Refuse what is not one condition.
+def check_condition(where: object, values: Mapping[str, object] | None = None) -> None:
+    """Refuse what is not one condition, or has a placeholder without a value.
 
     :param where: the condition; ``None`` or empty for none.
+    :param values: the values of its placeholders.
     :raises PostHogSettingsError: if it is something else.
     """
     if where is None or where == "":
@@ -43,6 +44,12 @@ def check_condition(where: object) -> None:
     problem = _problem(tokens) if tokens else "holds no condition."
     if problem is not None:
         raise PostHogSettingsError("where", problem, _REMEDY)
+    for opened, name, closed in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        is_placeholder = (opened.text, closed.text) == ("{", "}") and name.kind == "word" and not opened.inside
+        if is_placeholder and name.text not in (values or {}):
+            raise PostHogSettingsError(
+                "where", f"has a placeholder {{{name.text}}} without a value.", f'Write values={{"{name.text}": ...}}.'
+            )
 
 
 def _problem(tokens: Sequence[Token]) -> str | None:

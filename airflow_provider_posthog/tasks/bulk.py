@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_posthog.api.queries import MAX_ROWS
 from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
 from airflow_provider_posthog.results.event_reads import reads_events
 from airflow_provider_posthog.results.retention import check_choice
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)
+#: Nobody looks farther back, or waits longer.
+_LONGEST = timedelta(days=36_525)
 
 
 class _IntervalOperatorRest(SuppressingArguments, DeferringArguments, total=False):
@@ -136,10 +139,17 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
             example = "timedelta(minutes=5)" if field == "settle" else "timedelta(days=2)"
             if not isinstance(length, timedelta) or length < timedelta(0):
                 raise PostHogSettingsError(field, f"{length!r} is not a length of time.", f"Write {example}.")
+        for field in ("settle", "look_back", "verify_back", "scan_back", "complete_after"):
+            length = getattr(self, field)
+            if isinstance(length, timedelta) and length > _LONGEST:
+                raise PostHogSettingsError(field, f"{length!r} is longer than a hundred years.", "Write less.")
         check_at_once(self.max_in_flight)
-        if isinstance(self.page_rows, bool) or not isinstance(self.page_rows, int):
+        rows = self.page_rows
+        if isinstance(rows, bool) or not isinstance(rows, int) or not 1 <= rows < MAX_ROWS:
             raise PostHogSettingsError(
-                "page_rows", f"{self.page_rows!r:.60} is not a whole number.", "Write one, or leave it out."
+                "page_rows",
+                f"{rows!r:.60} is not a whole number from 1 to {MAX_ROWS - 1:,}.",
+                "Write one, or leave it out.",
             )
 
     def looks_back(self, source: Source) -> timedelta:

@@ -80,7 +80,7 @@ def source_of(table: str | None, query: str | None, name: str | None, **argument
         if field not in _TAKES[kind]:
             takes = ", ".join(sorted(_TAKES[kind]))
             raise PostHogSettingsError(field, f"is not for {kind}.", f"Leave it out: {kind} takes {takes}.")
-    check_condition(chosen.get("where"))
+    check_condition(chosen.get("where"), chosen.get("values"))
     needed = _NEEDS.get(kind)
     if needed and needed not in chosen:
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")

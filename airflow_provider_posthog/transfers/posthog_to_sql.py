@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
@@ -329,7 +330,12 @@ class PostHogToSqlOperator(SpoolingOperator):
     def _own_key(self) -> tuple[str, ...]:
         if not self.key:
             return ()
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        key = (self.key,) if isinstance(self.key, str) or not isinstance(self.key, Sequence) else tuple(self.key)
+        if odd := [name for name in key if not isinstance(name, str)]:
+            raise PostHogSettingsError(
+                "key", f"has {odd[0]!r:.60}, which is no name.", "Write a column's name, or a list."
+            )
+        return key
 
     def key_of(self, source: Source) -> tuple[str, ...]:
         """Return the columns that tell rows apart.

@@ -20,6 +20,8 @@ WRONG = {
     "event = 'a'; SELECT 1": "semicolon",
     "event = 'a' LIMIT 10": "LIMIT",
     "event = 'a' limit {most}": "LIMIT",
+    "event = {name}": "placeholder {name} without a value",
+    "event = {name} AND properties.a = {name}": "placeholder {name} without a value",
     "event = 'a' ORDER BY timestamp": "ORDER",
     "event = 'a' GROUP BY event": "GROUP",
     "event = 'a' UNION ALL SELECT 1": "UNION",
@@ -64,5 +66,6 @@ def test_what_is_no_text_is_refused(where: Any) -> None:
 
 @pytest.mark.parametrize("where", RIGHT)
 def test_conditions_of_any_form_are_taken(where: str | None) -> None:
-    check_condition(where)
-    assert source_of("events", None, None, where=where).where == (where or None)
+    values = {"since": "2026-01-01"}
+    check_condition(where, values)
+    assert source_of("events", None, None, where=where, values=values).where == (where or None)
