@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.queries import MAX_ROWS
-from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError, clean
 from airflow_provider_posthog.results.event_reads import reads_events
 from airflow_provider_posthog.results.retention import check_choice
 from airflow_provider_posthog.tasks.base import check_at_once
@@ -284,6 +285,14 @@ class ReadingOperator(IntervalOperator):
         self.check_reading()
         if self.values is not None and not isinstance(self.values, Mapping):
             raise PostHogSettingsError("values", "is not a mapping.", "Write a dictionary: {'name': value}.")
+        try:
+            json.dumps(self.values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise PostHogSettingsError(
+                "values",
+                f"cannot be sent as JSON ({clean(error)}).",
+                "Write texts, finite numbers and lists; times as ISO text, for toDateTime({name}).",
+            ) from None
         fields = (
             "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column", "scan_back",
             "complete_after",

@@ -100,6 +100,8 @@ def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
         *(({name: timedelta.max}, name) for name in ("settle", "look_back", "verify_back", "scan_back")),
         ({"source": "sessions", "complete_after": timedelta.max}, "complete_after"),
         ({"values": {1: 2}}, "values"),
+        ({"where": "timestamp > {at}", "values": {"at": datetime(2026, 1, 1, tzinfo=timezone.utc)}}, "values"),
+        ({"where": "1 < {number}", "values": {"number": float("nan")}}, "values"),
         ({"columns": ["uuid", "created_at", 1]}, "columns"),
         ({"columns": {"uuid": "uuid", "created_at": "created_at", "a": " "}}, "columns"),
         ({"query": "SELECT 1 AS a", "key": 5, "write_disposition": "merge"}, "key"),
