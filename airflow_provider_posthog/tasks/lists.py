@@ -45,6 +45,33 @@ def number_of(field: str, value: object) -> int:
     return int(text)
 
 
+def count_of(field: str, value: object) -> int:
+    """Read how many of something a task allows.
+
+    :param field: the argument.
+    :param value: a whole number from 0, or text of digits.
+    :raises PostHogSettingsError: if it is neither.
+    """
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise PostHogSettingsError(field, f"{text[:60]!r} is not a number from 0.", "Write how many there may be.")
+    return int(text)
+
+
+def flag_of(field: str, value: object) -> bool:
+    """Read a flag that may have been a template.
+
+    :param field: the argument.
+    :param value: true or false, or text of that.
+    :raises PostHogSettingsError: if it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise PostHogSettingsError(field, "is neither true nor false.", "Write True or False.")
+
+
 @contextmanager
 def named_by(field: str, value: object, what: str, remedy: str = "Write the number in its address.") -> Iterator[None]:
     """Say which argument names a thing that PostHog is asked for, if there is none: another try would find none either.
