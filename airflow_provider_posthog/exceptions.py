@@ -114,7 +114,8 @@ TASKS_WITHOUT_PERSON = (
 )
 _WITHOUT_PERSON = (
     "The connection's key is a project secret key (phs_...), which belongs to no person. It can serve "
-    f"{TASKS_WITHOUT_PERSON}. Use a personal API key (phx_...) for anything else."
+    f"{TASKS_WITHOUT_PERSON}. Use a personal API key (phx_...) for anything else. If the task is one of these, check "
+    "that the key is still in PostHog's list, and that the host is its region."
 )
 
 
@@ -211,9 +212,10 @@ class PostHogNotFoundError(PostHogAPIError):
 
     def hint(self) -> str:
         """Say what to look at, where it is the connection rather than the thing."""
-        if re.fullmatch(r"/api/\w+/\d+/", self.path):
+        said = (self.detail or "").lower()
+        if re.fullmatch(r"/api/\w+/\d+/", self.path) or said.startswith("project not found"):
             return "Check the connection's project_id, and that its host is the region where the project is."
-        if "route not found" in (self.detail or "").lower():
+        if "route not found" in said or "api endpoint not found" in said:
             return "Check the connection's host: it may be no PostHog, or an old one."
         return ""
 

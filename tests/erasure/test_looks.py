@@ -60,6 +60,18 @@ def test_a_replica_that_shows_nothing_once_proves_nothing(lab: Lab) -> None:
     assert sensor.look({}).verdict.state == "succeeded"
 
 
+def test_a_look_that_failed_in_between_makes_the_next_clean_one_the_first(lab: Lab) -> None:
+    """A cleared task begins anew: what a replica shows after that is no second witness."""
+    lab.delete()
+    lab.posthog.advance(8 * DAY)
+    assert lab.sensor().look({}).verdict.state == "pending"
+    lab.old_event(lab.person, lab.name)
+    assert lab.sensor().look({}).verdict.state == "failed"
+    lab.posthog.faults(path="*/query/", status=200, body=NOTHING, count=-1)
+    assert lab.sensor().look({}).verdict.state == "pending"
+    lab.posthog.clear_faults()
+
+
 def test_uuids_alone_are_looked_at_twice_in_one_poke(lab: Lab) -> None:
     lab.delete()
     lab.posthog.advance(8 * DAY)
