@@ -157,3 +157,13 @@ def test_evaluations_of_flags_that_survive_the_sweep_are_no_proof(lab: Lab) -> N
     lab.posthog.advance(8 * DAY)
     evaluation(lab)
     assert lab.look() == "SURVIVORS"
+
+
+def test_a_table_that_an_update_brings_while_a_sensor_waits_is_counted(lab: Lab) -> None:
+    lab.delete()
+    lab.posthog.advance(8 * DAY)
+    sensor = lab.sensor(keep_work_file=True)
+    sensor.client.unknown_tables.add("flag_evaluations")  # as the server had none at the look before
+    evaluation(lab)
+    found = sensor.look({})
+    assert (found.verdict.state, found.facts["states"]) == ("failed", {"SURVIVORS": 1})
