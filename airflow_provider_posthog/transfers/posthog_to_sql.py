@@ -330,12 +330,14 @@ class PostHogToSqlOperator(SpoolingOperator):
     def _own_key(self) -> tuple[str, ...]:
         if not self.key:
             return ()
-        key = (self.key,) if isinstance(self.key, str) or not isinstance(self.key, Sequence) else tuple(self.key)
-        if odd := [name for name in key if not isinstance(name, str)]:
+        names = (self.key,) if isinstance(self.key, str) else self.key
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
             raise PostHogSettingsError(
-                "key", f"has {odd[0]!r:.60}, which is no name.", "Write a column's name, or a list."
+                "key",
+                f"is {self.key!r:.60}, which is neither a name nor a list of names.",
+                'Write "id", or ["a", "b"].',
             )
-        return key
+        return tuple(names)
 
     def key_of(self, source: Source) -> tuple[str, ...]:
         """Return the columns that tell rows apart.

@@ -78,6 +78,10 @@ def test_nor_in_files(connection: EmulatorProcess, tmp_path: Path) -> None:
         ({"source": "events", "query": "SELECT 1 AS a", "key": "a"}, "source"),
         ({"query": "SELECT 1 AS a", "key": "", "write_disposition": "merge"}, "key"),
         ({"query": "SELECT 1 AS a", "key": [], "write_disposition": "merge"}, "key"),
+        ({"source": "persons", "key": 5}, "key"),
+        ({"source": "persons", "key": ["id", None]}, "key"),
+        ({"source": "persons", "table": None}, "table"),
+        ({"source": "persons", "table": 5}, "table"),
         (
             {"query": "SELECT 1 AS a", "key": "a", "time_column": "", "write_disposition": "replace_interval"},
             "write_disposition",
