@@ -65,6 +65,24 @@ def test_copies_are_counted_as_rows_and_as_one_key(rows: EmulatorProcess, day: d
     assert (found.rows, found.keys) == (3, 2)
 
 
+def test_a_row_at_the_edge_of_two_intervals_is_of_the_second(rows: EmulatorProcess, day: datetime) -> None:
+    rows.add_events([event(day), event(day + HOUR), event(day + 2 * HOUR)])
+    windows = [Window(day, day + HOUR), Window(day + HOUR, day + 2 * HOUR)]
+    for source in (sources.events(), sources.events(time_column="timestamp")):
+        assert [found.rows for found in recount(settings_of(rows.url, rows), source, windows)] == [1, 1]
+
+
+def test_what_was_left_out_by_scan_back_is_left_out_of_the_count_of_each_interval(
+    rows: EmulatorProcess, day: datetime
+) -> None:
+    """Though it is within reach of the first of them."""
+    made = [event(day - HOUR, created=day + SECOND), event(day - HOUR, created=day + 9 * HOUR + SECOND)]
+    rows.add_events(made)
+    windows = [Window(day, day + HOUR), Window(day + 9 * HOUR, day + 10 * HOUR)]
+    found = recount(settings_of(rows.url, rows), sources.events(scan_back=2 * HOUR), windows)
+    assert [one.rows for one in found] == [1, 0]
+
+
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_what_is_too_much_for_posthog_is_asked_in_halves(
     rows: EmulatorProcess, man: Middleman, refusal: tuple[int, dict[str, Any]]

@@ -181,6 +181,17 @@ def test_rows_in_quarantine_go_too_and_no_others(database: Database, table: str)
     assert _erased(database, [*map(str, asked)], [UUID], table).rejected == 0, "a retry finds nothing"
 
 
+def test_rows_in_quarantine_that_stay_although_deleted_are_an_error() -> None:
+    with postgres_database() as database:
+        database.run("""CREATE TABLE people (n INTEGER PRIMARY KEY, "it's" TEXT, person_id TEXT, price INTEGER)""")
+        coming = pa.table({"n": [1], "it's": ["Ann"], "person_id": [UUID], "price": ["no number"]})
+        assert database.load(merging("people", key=("n",), schema_policy="quarantine"), coming).rejected == 1
+        database.run("CREATE RULE keep AS ON DELETE TO people__rejected DO INSTEAD NOTHING")
+        with pytest.raises(PostHogLoadError, match=r"1 rows of .*people__rejected.* are still there") as error:
+            _erased(database, ["Ann"], [])
+        assert "Ann" not in str(error.value)
+
+
 def test_a_table_without_a_quarantine_says_so(database: Database) -> None:
     database.run("""CREATE TABLE people ("it's" TEXT, person_id TEXT)""", "CREATE TABLE others__rejected (data TEXT)")
     assert _erased(database, ["Ann"], []).rejected is None
