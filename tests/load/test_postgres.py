@@ -128,6 +128,21 @@ def test_a_trigger_that_keeps_old_rows_is_noticed(server: Postgres) -> None:
     assert server.load(merging("keys"), events(2).select(["uuid"])).rows == 2
 
 
+@pytest.mark.parametrize(("deleted", "verb"), [("delete", "DELETE"), ("mark", "UPDATE")])
+def test_a_trigger_that_keeps_rows_that_are_gone_is_noticed(server: Postgres, deleted: Any, verb: str) -> None:
+    target = merging(whole=True, deleted=deleted)
+    server.load(target, events(3))
+    server.run(
+        "CREATE FUNCTION stay() RETURNS trigger AS $$ BEGIN RETURN NULL; END $$ LANGUAGE plpgsql",
+        f"CREATE TRIGGER stay BEFORE {verb} ON events FOR EACH ROW EXECUTE FUNCTION stay()",
+    )
+    with pytest.raises(
+        PostHogIncompleteError, match="1 rows of events are gone from PostHog, and the database wrote 0"
+    ):
+        server.load(target, events(2))
+    assert server.count() == 3
+
+
 @pytest.mark.parametrize("write", [merging, appending])
 def test_a_trigger_that_drops_new_rows_is_noticed(server: Postgres, write: Any) -> None:
     server.load(write(), events(2))
