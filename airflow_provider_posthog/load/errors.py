@@ -17,6 +17,9 @@ _OPEN = re.compile(r"(?<![A-Za-z.])([\"'`])(?!\.\.\.).*", re.DOTALL)
 _IN_PARENTHESES = re.compile(r"(?i)\bvalues?( is| are)? \(.*\)", re.DOTALL)
 #: "Type INT64 with value ... can't be cast", "Could not cast value ... to DECIMAL(6,2)", as DuckDB writes.
 _BARE = re.compile(r"\bvalue .*(?= can't be cast| to [A-Z])", re.DOTALL)
+#: What databases say of a schema, or a database of MySQL, that is not there; and what to do.
+_NO_SCHEMA = re.compile(r"(?i)\bschema\b.*\bdoes not exist|\bunknown database\b", re.DOTALL)
+_MAKE_IT = " Create the schema: tasks make tables, and no schemas."
 #: PostgreSQL's classes of errors whose text holds values: data exceptions and violated constraints.
 _WITH_VALUES = ("22", "23")
 #: Where MySQL and DuckDB put the names of things. Each is at an end of the text, where no value can stand for it.
@@ -50,9 +53,10 @@ def translate_errors(connection: Any, doing: str, outcome: str = "Nothing was ch
         raise
     except errors as error:
         state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        remedy = _MAKE_IT if _NO_SCHEMA.search(_text_of(error, getattr(error, "diag", None))) else ""
         raise PostHogLoadError(
             f"The database failed at {doing}: {type(error).__name__}{f' {state}' if state else ''}: "
-            f"{_sentence(error, state)} {outcome}",
+            f"{_sentence(error, state)} {outcome}{remedy}",
             sqlstate=state,
         ) from None
 
@@ -72,7 +76,7 @@ def _sentence(error: Exception, state: str | None) -> str:
     if state is not None and state.startswith("P0"):  # quoted or not, the text is the user's own
         text = "a trigger or function raised an exception of its own"
     affected = ", ".join(f"{what} {name}" for what, name in names.items())
-    shown = clean(text.partition("\n")[0]).rstrip(".") + (f" ({clean(affected)})" if names else "")
+    shown = clean(text.partition("\n")[0]).rstrip(".!") + (f" ({clean(affected)})" if names else "")
     return f"{shown}."
 
 

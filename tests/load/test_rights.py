@@ -13,7 +13,19 @@ from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.generic import SQLITE, GenericLoader
 from airflow_provider_posthog.load.transactions import leave_autocommit
 from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
-from tests.load.databases import DAY, END, SCHEMA, Postgres, SQLite, Standard, appending, events, merging, replacing
+from tests.load.databases import (
+    DAY,
+    END,
+    SCHEMA,
+    Database,
+    Postgres,
+    SQLite,
+    Standard,
+    appending,
+    events,
+    merging,
+    replacing,
+)
 
 
 @pytest.fixture(params=["postgres", "standard"])
@@ -272,3 +284,11 @@ def test_a_right_that_is_missing_is_told_before_a_column_is_added(limited: Any, 
     with pytest.raises((PostHogSettingsError, PostHogLoadError), match="INSERT on events"):
         limited(replacing(), "SELECT, DELETE ON events")
     assert postgres.columns() == ["uuid", "created_at"]
+
+
+def test_a_schema_that_is_not_there_is_to_be_created(database: Database) -> None:
+    if isinstance(database, SQLite):
+        pytest.skip("It has no schemas.")
+    with pytest.raises(PostHogLoadError, match=r"Create the schema: tasks make tables, and no schemas\.$") as caught:
+        database.load(replacing("analytics.events"), events(1))
+    assert "!" not in str(caught.value)
