@@ -16,6 +16,7 @@ from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
 from airflow_provider_posthog.load.keyed import KeyedLoader
 from airflow_provider_posthog.load.mysql import TableOfMySQL
+from airflow_provider_posthog.load.names import parse_table
 from airflow_provider_posthog.load.rejects import SUFFIX
 from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Span, Target
 from airflow_provider_posthog.load.transactions import leave_autocommit
@@ -223,12 +224,19 @@ class GenericLoader(KeyedLoader):
             name = f"posthog_by_{uuid4().hex[:12]}"
             self._execute(f"CREATE INDEX {schema}{name} ON {table} ({self._quote(self.target.by)})")
 
+    def check_undone(self, table: str) -> None:
+        """Check the engine of another table, which only MySQL's tables have."""
+        self._check_engine(parse_table(table, parts=3), table)
+
+    def _check_engine(self, parts: Sequence[str], name: str) -> None:
+        if self._mysql:
+            TableOfMySQL(self._rows_of, parts, name).check_engine()
+
     def _make_rejected(self) -> None:
         super()._make_rejected()
-        if self._mysql and self._rejects.quarantines:
-            parts, name = [*self._parts], f"{self.target.table}{SUFFIX}"
-            parts[-1] += SUFFIX
-            TableOfMySQL(self._rows_of, parts, name).check_engine()
+        if self._rejects.quarantines:
+            *before, last = self._parts
+            self._check_engine([*before, last + SUFFIX], f"{self.target.table}{SUFFIX}")
 
     def _take_turn(self) -> None:
         """Wait for the table's other loads, before anything is read that they may change: MySQL would not see it."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load.remapping import Remapping
 from tests.load.databases import DAY, SCHEMA, START, appending, events, merging, replacing
 from tests.load.mariadb import MariaDB, mariadb_database
 from tests.support.waiting import wait_for
@@ -99,6 +100,15 @@ def test_loads_with_a_quarantine_take_turns(maria: MariaDB) -> None:
 
 def _waits(maria: MariaDB) -> bool:
     return any("GET_LOCK" in str(row) for row in maria.rows("SHOW FULL PROCESSLIST"))
+
+
+def test_a_table_without_transactions_is_not_remapped(maria: MariaDB) -> None:
+    maria.run("CREATE TABLE events (distinct_id text, person_id text) ENGINE = MyISAM")
+    with maria.loader(merging("mapping", ("distinct_id",))) as loader:
+        with pytest.raises(PostHogSettingsError, match="events, whose engine"):
+            Remapping(["events"]).check(loader)
+        maria.run("ALTER TABLE events ENGINE = InnoDB")
+        Remapping(["events"]).check(loader)
 
 
 def test_a_partitioned_table_is_filled(maria: MariaDB) -> None:
