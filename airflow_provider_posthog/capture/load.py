@@ -133,6 +133,23 @@ class Load:
         :returns: how many were sent.
         """
         count = 0
+        for again in self._missing(reader, rows):
+            self._deliver(again, sender.send, [], reader)
+            self._ledger.remember_keys(_reject(made, reader, NOT_THERE) for made in again)
+            count += len(again)
+        return count
+
+    def name_missing(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> None:
+        """Record the keys of events that PostHog does not show, and that were sent once more by another machine.
+
+        :param reader: makes events of the rows.
+        :param rows: all of them.
+        """
+        for again in self._missing(reader, rows):
+            self._ledger.remember_keys(_reject(made, reader, NOT_THERE) for made in again)
+
+    def _missing(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> Iterator[list[Made]]:
+        """Yield the rows whose events are not shown, and whose keys are not recorded, some at a time."""
         for some in _batches(self._each(reader, rows)):
             checks = self._ledger.unproved_checks(made.event.uuid for made in some if made.event is not None)
             again = []
@@ -141,10 +158,7 @@ class Load:
                     del checks[made.event.uuid]
                     again.append(made)
             if again:
-                self._deliver(again, sender.send, [], reader)
-                self._ledger.remember_keys(_reject(made, reader, NOT_THERE) for made in again)
-                count += len(again)
-        return count
+                yield again
 
     def _pass(self, reader: Reader, rows: Iterable[Sequence[Any]], deliver: Deliver) -> None:
         newest = -math.inf
