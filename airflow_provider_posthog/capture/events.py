@@ -223,6 +223,8 @@ class Reader:
 
     def __init__(self, recipe: Recipe, columns: Sequence[str], at: datetime) -> None:
         self._recipe = recipe
+        #: Whether the events are there for what they change in persons and groups.
+        self.needs_persons = recipe.kind != "events"
         self._columns = list(columns)
         self._at = at
         self._name = KINDS[recipe.kind] or recipe.event

@@ -25,6 +25,8 @@ MOST_BYTES = 8_000_000
 #: Uuids that an error names.
 _NAMED = 5
 _STATES = {"ok": OK, "warning": WARNED, "drop": DROPPED, "sent": SENT}
+#: The warning of an event that is kept, but changes neither persons nor groups.
+_PERSONLESS = "person_processing_disabled"
 #: The reason of an event that PostHog accepted and does not have.
 NOT_THERE = "not_there"
 
@@ -216,6 +218,8 @@ class Load:
                 verdict = None if made.event is None else verdicts.get(made.event.uuid)
                 if made.event is None or verdict is None or verdict.result not in _STATES:
                     continue
+                if reader.needs_persons and verdict.details == _PERSONLESS:  # kept, and nobody was changed by it
+                    verdict = Verdict("drop", _PERSONLESS)
                 states.append((made.event, _STATES[verdict.result]))
                 if verdict.result == "drop":
                     rejects.append(_reject(made, reader, verdict.details or "dropped"))

@@ -34,6 +34,7 @@ class DictReader:
 
     def __init__(self, recipe: Recipe, at: datetime) -> None:
         self._recipe = recipe
+        self.needs_persons = recipe.kind != "events"
         self._at = at
         self._readers: dict[tuple[str, ...], Reader] = {}
         named = recipe.properties
