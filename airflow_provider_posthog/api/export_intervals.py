@@ -51,12 +51,13 @@ class Schedule:
         try:
             ZoneInfo(zone)
             known = interval in _DAYS or schedule.minutes > 0
+            known = known and 0 <= schedule.offset_hour < 24 and 0 <= schedule.offset_day < 7
         except (KeyError, ValueError, OSError):
             known = False
         if not known:
             raise PostHogTransportError(
                 f"the batch export has an interval that this provider does not know: {clean(interval)[:40]} in "
-                f"{clean(zone)[:40]}"
+                f"{clean(zone)[:40]}, from day {schedule.offset_day} and hour {schedule.offset_hour}"
             )
         return schedule
 
@@ -156,4 +157,5 @@ def _near(around: Interval) -> str:
 
 
 def _text(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    utc = moment.astimezone(timezone.utc)
+    return utc.isoformat().replace("+00:00", "Z")

@@ -23,7 +23,7 @@ from airflow_provider_posthog.api import (
 from airflow_provider_posthog.api.call import STATUS_BYTES, Call
 from airflow_provider_posthog.api.retry import RETRYABLE_STATUSES, RetryPolicy
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.steps import Steps
+from airflow_provider_posthog.api.steps import Pause, Send, Steps
 from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
@@ -53,6 +53,8 @@ LONGEST_OVERRUN = 60.0
 LOST_WAITS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Seconds for cancelling a job, by a task that is itself out of time.
 CANCEL_SECONDS = 5.0
+#: Seconds between calls that cancel what PostHog does not show yet.
+HIDDEN_WAITS = (0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,14 @@ class Asking:
     least: int = 1
 
 
+def _no_rest(answer: Mapping[str, Any]) -> Call[Any] | None:
+    return None
+
+
+def _shows_at_once(job_id: str) -> bool:
+    return False
+
+
 def _no_facts(answer: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
@@ -102,6 +112,8 @@ class JobKind:
     :param facts: what a task needs to know of a job that has succeeded: small, JSON, without personal data. It is in
         the trigger's event.
     :param names: what a job is called, by its id; ``None`` for the kind's name and the id.
+    :param rest: the call that brings an answer with what PostHog has left out; ``None`` for nothing.
+    :param hides: whether PostHog answers 404 for the job with this id in its first seconds.
     """
 
     name: str
@@ -113,6 +125,8 @@ class JobKind:
     cancels: Callable[[str], Sequence[Call[Any]]] | None = None
     facts: Callable[[Mapping[str, Any]], dict[str, Any]] = _no_facts
     names: Callable[[str], str] | None = None
+    rest: Callable[[Mapping[str, Any]], Call[Any] | None] = _no_rest
+    hides: Callable[[str], bool] = _shows_at_once
 
     def named(self, job_id: str) -> str:
         """Return what a job is called in logs and errors, such as ``export 7``.
@@ -128,6 +142,17 @@ class JobKind:
         """
         return replace(self.status(job_id), max_bytes=STATUS_BYTES)
 
+    def asked(self, job_id: str, policy: RetryPolicy) -> Steps[Mapping[str, Any]]:
+        """Poll the job, page by page where PostHog answers in pages.
+
+        :param job_id: the job's id.
+        :param policy: how patient to be.
+        """
+        answer: Mapping[str, Any] = yield Send(self.poll(job_id), policy)
+        while (rest := self.rest(answer)) is not None:
+            answer = yield Send(rest, policy)
+        return answer
+
     def cancelling(self, job_id: str) -> Sequence[Call[Any]]:
         """Make the calls that cancel a job; none if PostHog cannot.
 
@@ -136,6 +161,31 @@ class JobKind:
         if self.cancels is not None:
             return self.cancels(job_id)
         return () if self.cancel is None else (self.cancel(job_id),)
+
+    def cancelled(self, job_id: str) -> Steps[None]:
+        """Cancel the job: each part of it, though others have ended, and one that PostHog shows a moment later.
+
+        :param job_id: the job's id.
+        :raises PostHogError: if no part was cancelled, or PostHog could not be asked.
+        """
+        refusals: list[PostHogError] = []
+        calls = self.cancelling(job_id)
+        for call in calls:
+            try:
+                yield from _cancelled(call, HIDDEN_WAITS if self.hides(job_id) else ())
+            except PostHogAPIError as error:
+                if not 400 <= error.status < 500 or error.status in RETRYABLE_STATUSES:
+                    raise
+                refusals.append(error)
+        if refusals and len(refusals) == len(calls):
+            raise refusals[0]
+
+    def cancel_seconds(self, job_id: str) -> float:
+        """Return how many seconds cancelling may take.
+
+        :param job_id: the job's id.
+        """
+        return CANCEL_SECONDS + (sum(HIDDEN_WAITS) if self.hides(job_id) else 0.0)
 
     def of_error(self, error: PostHogError) -> Verdict | PostHogError:
         """Return what the error of a poll means: a job whose answer is too large has ended, as it holds the result.
@@ -188,9 +238,22 @@ WATCHED = JobKind(
     listing=Asking(system_poll.look),
     facts=watched.facts,
     names=watched.named,
+    rest=single_poll.rest,
+    hides=lambda job_id: job_id.startswith("backfill/"),
 )
 
 KINDS: dict[str, JobKind] = {kind.name: kind for kind in (EXPORT, QUERY, FILE_DOWNLOAD, WATCHED)}
+
+
+def _cancelled(call: Call[Any], waits: Sequence[float]) -> Steps[None]:
+    for seconds in waits:
+        try:
+            yield call
+        except PostHogNotFoundError:
+            yield Pause(seconds)
+        else:
+            return
+    yield call
 
 
 @dataclass(frozen=True)

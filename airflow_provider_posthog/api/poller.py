@@ -296,7 +296,7 @@ def poll_job(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:
     :param policy: how patient to be.
     """
     try:
-        answer: Mapping[str, Any] = yield Send(kind.poll(job_id), policy)
+        answer = yield from kind.asked(job_id, policy)
     except PostHogError as error:
         return Seen(kind.of_error(error))
     return seen_in(kind, answer)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from datetime import timedelta
+from typing import Any, cast
 
 from airflow_provider_posthog.api import batch_exports, cohorts, data_quality, experiments, warehouse
-from airflow_provider_posthog.api.call import Answer, Call
-from airflow_provider_posthog.api.server_time import date_of
-from airflow_provider_posthog.api.watched import Watched, row, utc
+from airflow_provider_posthog.api.call import STATUS_BYTES, Answer, Call
+from airflow_provider_posthog.api.server_time import date_of, moment
+from airflow_provider_posthog.api.watched import SOMEBODYS, Watched, named, row, utc
+from airflow_provider_posthog.exceptions import PostHogTransportError
+
+Rows = Callable[[Any], list[dict[str, Any]]]
+
+#: Whose lists may have more than PostHog shows at once, and how long a full one is that does not say so.
+_PAGED, _FULL = frozenset({"runs", "sync", "syncs"}), 50
+#: The most pages of one poll.
+_MOST_PAGES = 100
 
 
 def status(text: str) -> Call[dict[str, Any]]:
     """Make the call that polls one job.
 
     :param text: what is waited for, as :class:`~airflow_provider_posthog.api.watched.Watched` writes it.
-    :returns: a call that brings what :func:`~airflow_provider_posthog.api.watched.judge` reads.
+    :returns: a call that brings what :func:`~airflow_provider_posthog.api.watched.judge` reads; if PostHog may have
+        more, :func:`rest` of that is the call for it.
     """
     watched = Watched.parse(text)
     call, rows_in = _CALLS[watched.what](watched)
@@ -24,11 +34,52 @@ def status(text: str) -> Call[dict[str, Any]]:
     def read(answer: Answer) -> dict[str, Any]:
         at = date_of(answer)
         hidden = answer.status == 404 and watched.what == "backfill"  # for the first seconds
-        rows = [] if hidden else rows_in(call.read(answer))
-        return {"id": text, "rows": rows, "at": at.timestamp() if at is not None else 0.0}
+        listed = {} if hidden else call.read(answer)
+        rows = [] if hidden else rows_in(listed)
+        told = {"id": text, "rows": rows, "at": at.timestamp() if at is not None else 0.0}
+        return {**told, "rest": _rest(watched, call, rows_in, listed, told, 1)}
 
     reads_error = _is_hidden if watched.what == "backfill" else call.reads_error
     return replace(call, read=read, reads_error=reads_error)
+
+
+def rest(answer: Mapping[str, Any]) -> Call[dict[str, Any]] | None:
+    """Return the call that brings the same answer with the next page, too; ``None`` if it is complete.
+
+    :param answer: what :func:`status`, or such a call, has brought.
+    """
+    call: Call[dict[str, Any]] | None = answer.get("rest")
+    return call
+
+
+def _rest(
+    watched: Watched,
+    call: Call[Any],
+    rows_in: Rows,
+    listed: Any,  # noqa: ANN401 - JSON
+    told: Mapping[str, Any],
+    pages: int,
+) -> Call[dict[str, Any]] | None:
+    """Make the call for what was created before the last of a full page."""
+    if watched.what not in _PAGED:
+        return None
+    items = listed.get("results", ()) if isinstance(listed, Mapping) else listed
+    has_more = bool(listed.get("next")) if isinstance(listed, Mapping) else len(items) >= _FULL
+    if not has_more or not items:
+        return None
+    oldest = moment(items[-1].get("created_at"))
+    before = None if oldest is None else (oldest + timedelta(microseconds=1)).isoformat()  # beside those of that time
+    if before is None or pages >= _MOST_PAGES or call.query.get("before") == before:
+        raise PostHogTransportError(f"PostHog's list of {named(str(watched))} cannot be read to its end")
+    following = replace(call, query={**call.query, "before": before}, max_bytes=STATUS_BYTES)
+
+    def read(answer: Answer) -> dict[str, Any]:
+        more = call.read(answer)
+        known = {job["id"] for job in told["rows"]}
+        both = {**told, "rows": [*told["rows"], *(job for job in rows_in(more) if job["id"] not in known)]}
+        return {**both, "rest": _rest(watched, following, rows_in, more, both, pages + 1)}
+
+    return cast("Call[dict[str, Any]]", replace(following, read=read))
 
 
 def _is_hidden(answer: Answer) -> bool:
@@ -39,21 +90,18 @@ def _is_hidden(answer: Answer) -> bool:
 
 
 def cancelling(text: str) -> tuple[Call[Any], ...]:
-    """Make the calls that cancel a job; none if PostHog cannot, or if its id is not known.
+    """Make the calls that cancel a job; none if PostHog cannot, if its id is not known, or if it is somebody else's.
 
     :param text: what is waited for.
     """
     watched = Watched.parse(text)
     if watched.what == "backfill":
-        return (batch_exports.cancel_backfill(*watched.names),)
+        return (batch_exports.cancel_backfill(*watched.names),) if watched.since != SOMEBODYS else ()
     if watched.what == "sync":
         return tuple(warehouse.cancel_schema(schema) for schema in watched.schemas)
     if watched.what == "view":
         return (warehouse.cancel_view(watched.names[0]),)
     return ()
-
-
-Rows = Callable[[Any], list[dict[str, Any]]]
 
 
 def _results(page: Mapping[str, Any]) -> list[dict[str, Any]]:

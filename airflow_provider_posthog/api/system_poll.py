@@ -171,6 +171,8 @@ def ask(text: str, policy: RetryPolicy, server: str) -> Steps[dict[str, Any]]:
     if text in answers:
         return answers[text]
     alone: dict[str, Any] = yield Send(single_poll.status(text), policy)
+    while (rest := single_poll.rest(alone)) is not None:
+        alone = yield Send(rest, policy)
     return alone
 
 

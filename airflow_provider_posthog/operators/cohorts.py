@@ -26,7 +26,7 @@ from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, last_cal
 from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids_of, packs_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
-from airflow_provider_posthog.tasks.lists import count_of, number_of
+from airflow_provider_posthog.tasks.lists import count_of, named_by, number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 
@@ -252,7 +252,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
 
     def _cohort(self) -> Mapping[str, Any] | None:
         if self.cohort_id:
-            cohort = self._retrieve(number_of("cohort_id", self.cohort_id))
+            number = number_of("cohort_id", self.cohort_id)
+            with named_by("cohort_id", number, "cohort"):
+                cohort = self._retrieve(number)
         else:
             named = [cohort for cohort in self.hook.pages(cohorts.list(limit=100)) if cohort.get("name") == self.name]
             if len(named) > 1:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import query_endpoints
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogValidationError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, PostHogValidationError
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.results.answer import read
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.lists import named_by
 from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 #: What each age of PostHog calls "calculate it afresh".
 _FRESH = ("force", "force_blocking")
+_NAME = pattern(r"(?!\.+$)[^\s/?#%\\]{1,200}")
 
 
 class PostHogRunEndpointOperator(PostHogOperator):
@@ -64,7 +68,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
         endpoint: str,
         variables: Mapping[str, Any] | None = None,
         fresh: bool = True,
-        limit: int | None = None,
+        limit: int | str | None = None,
         allow_cut: bool = False,
         path: str | ObjectStoragePath | None = None,
         overwrite: bool = False,
@@ -85,6 +89,7 @@ class PostHogRunEndpointOperator(PostHogOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Run it."""
+        self._check()
         identity, output = Identity.of(context), self._output()
         if output is not None:
             from airflow_provider_posthog.results.files import format_of, require_format
@@ -94,7 +99,8 @@ class PostHogRunEndpointOperator(PostHogOperator):
             output.refuse_if_there(identity)
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/endpoints/{self.endpoint}")
-        raw = self._run()
+        with named_by("endpoint", self.endpoint, "endpoint", "Write its name."):
+            raw = self._run()
         known = {} if self.fresh else {"is_cached": False}  # rows of the cache are what was asked for
         answer = read({**raw, "hasMore": None, **known}, None)
         if raw.get("hasMore") is True and not self.allow_cut:
@@ -107,11 +113,33 @@ class PostHogRunEndpointOperator(PostHogOperator):
         check_fits_xcom(result, "the endpoint", self.max_rows)
         return result
 
+    def _check(self) -> None:
+        """Refuse bad arguments, by their own names."""
+        if not isinstance(self.endpoint, str) or not _NAME.fullmatch(self.endpoint):
+            raise PostHogSettingsError("endpoint", "is not an endpoint's name.", "Write it as PostHog shows it.")
+        text = str(self.limit).strip()
+        if self.limit not in (None, "") and (isinstance(self.limit, bool) or not text.isdecimal() or int(text) < 1):
+            raise PostHogSettingsError("limit", "is not a number from 1 on.", "Write a number from 1 on.")
+        if isinstance(self.max_rows, bool) or not isinstance(self.max_rows, int) or self.max_rows < 0:
+            raise PostHogSettingsError("max_rows", "is not a number of rows.", "Write 0 or more.")
+        names = self.variables if isinstance(self.variables, Mapping) else None
+        if self.variables and (names is None or not all(isinstance(name, str) for name in names)):
+            raise PostHogSettingsError(
+                "variables", "are not values by the names of variables.", "Write {'country': 'NL'}, with text as names."
+            )
+        try:
+            json.dumps(dict(names or {}), allow_nan=False)
+        except (TypeError, ValueError):
+            raise PostHogSettingsError(
+                "variables", "cannot be sent as JSON.", "Use text, finite numbers, lists and dictionaries."
+            ) from None
+
     def _run(self) -> Mapping[str, Any]:
         """Run it, by the words of this server's age."""
+        limit = int(self.limit) if self.limit not in (None, "") else None  # a template makes text of a number
         ages: Sequence[Any] = _FRESH if self.fresh else (None,)
         for refresh in ages:
-            call = query_endpoints.run(self.endpoint, variables=self.variables, refresh=refresh, limit=self.limit)
+            call = query_endpoints.run(self.endpoint, variables=self.variables, refresh=refresh, limit=limit)
             try:
                 return self.hook.client.send(call)
             except PostHogValidationError as error:

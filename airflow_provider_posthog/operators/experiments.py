@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Identity, Job
-from airflow_provider_posthog.tasks.lists import flag_of, number_of
+from airflow_provider_posthog.tasks.lists import flag_of, named_by, number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.small_table import SmallTable
@@ -90,6 +91,7 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
         self.sql_conn_id = sql_conn_id
         self.recalculate = recalculate
         self.allow_failed = allow_failed
+        self._asked_at = 0.0
 
     def default_timeout(self) -> float:
         """Return half an hour."""
@@ -115,7 +117,8 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
             output.refuse_if_there(self._identity)
         if table is not None:
             table.check()
-        experiment = self.hook.client.send(experiments.retrieve(number))
+        with named_by("experiment_id", number, "experiment"):
+            experiment, self._asked_at = self.server_time(experiments.retrieve(number))
         if self.recalculate and not experiment.get("start_date"):
             raise PostHogSettingsError("experiment_id", "is of an experiment that has not begun.", "Launch it first.")
         return {"experiment": number}
@@ -137,6 +140,9 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
         """Begin the calculation, or take up the one that goes on."""
+        if self.keeps_known:
+            newest = self._newest(request)
+            self.keep_known(self._asked_at, [] if newest is None else [(str(newest["id"]), math.inf)])
         recalculation, at = self.server_time(experiments.recalculate(request["experiment"]))
         return self._text(request["experiment"], str(recalculation["id"]), at), {}
 
@@ -145,15 +151,22 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
         return str(Watched("recalculation", (str(number), run_id), int(at)))
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
-        """Yield the newest calculation that has ended, if this run of the DAG may have begun it."""
-        try:
-            recalculation = self.hook.client.send(experiments.recalculation(request["experiment"], "latest"))
-        except PostHogNotFoundError:
+        """Yield the newest calculation, if this task may have begun it."""
+        newest = self._newest(request)
+        created = moment(newest.get("created_at")) if newest is not None else None
+        if newest is None or created is None:
             return
-        created = moment(recalculation.get("created_at"))
-        if created is not None and recalculation.get("id") and self.is_ours(created.timestamp()):
-            text = self._text(request["experiment"], str(recalculation["id"]), created.timestamp())
-            yield Job(text, self.marker_of(request), created.timestamp()), self.ask(Watched.parse(text))
+        at, known = created.timestamp(), self.known(experiments.retrieve(request["experiment"]))
+        if not known.has(str(newest["id"]), at):
+            text = self._text(request["experiment"], str(newest["id"]), at)
+            yield Job(text, self.marker_of(request), at), self.ask(Watched.parse(text))
+
+    def _newest(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        try:
+            newest = self.hook.client.send(experiments.recalculation(request["experiment"], "latest"))
+        except PostHogNotFoundError:
+            return None
+        return newest if newest.get("id") else None
 
     def link(self, job: Job) -> str:
         """Return the experiment's path.

@@ -16,7 +16,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
-from airflow_provider_posthog.tasks.lists import count_of, flag_of, number_of
+from airflow_provider_posthog.tasks.lists import count_of, flag_of, named_by, number_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -131,7 +131,8 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         if not wanted:
             raise PostHogSettingsError("flag", "is empty.", "Write the flag's key, or its number.")
         if isinstance(self.flag, int):
-            return self._retrieve(self.flag)
+            with named_by("flag", self.flag, "feature flag", "Write its key, or its number."):
+                return self._retrieve(self.flag)
         for flag in self.hook.pages(feature_flags.list(limit=100)):
             if flag.get("key") == wanted:
                 return self._retrieve(int(flag["id"]))

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_provider_posthog.api import jobs
+from airflow_provider_posthog.api import batch_exports, jobs
 from airflow_provider_posthog.api.checks import Finding
-from airflow_provider_posthog.api.export_intervals import Schedule
+from airflow_provider_posthog.api.export_intervals import Interval, Schedule
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.watched import Watched, deciding_run, run_text, utc
 from airflow_provider_posthog.exceptions import PostHogJobError, PostHogSettingsError
 from airflow_provider_posthog.tasks.arguments import PollingArguments, UnhurriedSensorArguments
 from airflow_provider_posthog.tasks.batch_export import describe, find
-from airflow_provider_posthog.tasks.export_proof import DestinationCount
+from airflow_provider_posthog.tasks.export_proof import DestinationCount, is_of_events
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.sensor import PostHogWaitingSensor
 
@@ -50,7 +50,8 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     :param end: the first moment after it; default: the run's data interval.
     :param min_records: fail if the run has written fewer records; PostHog calls a run without any data completed.
     :param check_path: count the run's rows at the destination, too: a folder of Parquet files, such as the batch
-        export's prefix in a bucket, in which PostHog names files for their interval (needs the extra ``warehouse``).
+        export's prefix in a bucket, in which PostHog names files for their interval, or a pattern of them with ``*``
+        (needs the extra ``warehouse``).
     :param check_sql_conn_id: a database in its place; with ``check_table`` and ``check_column``, or ``check_sql``.
     :param check_table: the table there, with its column ``uuid``; sessions are taken to be in UTC.
     :param check_column: its column with the time of ingestion. Not ``timestamp``: that is when events happened, and
@@ -60,9 +61,10 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
     :param object_storage_conn_id: Airflow's connection for that object storage.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.sensor.PostHogWaitingSensor`; ``failure_grace`` is 900 s
         by default, as PostHog may mend ``FailedRetryable`` with another run.
-    :returns: ``run_id``, ``batch_export_id``, ``start`` and ``end`` (ISO text), ``rows`` and ``bytes`` (int),
-        ``destination_rows`` and ``posthog_rows`` (int; the latter by ``created_at``, each ``uuid`` once, so that events
-        near the edges may be another run's; null if nothing was counted).
+    :returns: ``run_id``, ``batch_export_id``, ``start`` and ``end`` (ISO text), ``rows`` and ``bytes`` (int, or null
+        if PostHog does not tell), ``destination_rows`` and ``posthog_rows`` (int; the latter of events, by
+        ``created_at``, each ``uuid`` once, so that events near the edges may be another run's; null if nothing was
+        counted).
     :raises PostHogSettingsError: if the export cannot be found, or the range is not one interval of it.
     :raises PostHogJobFailed: if the run failed, some of its records did, or it wrote fewer than ``min_records``.
     :raises PostHogIncompleteError: if the destination holds fewer rows than the run has written.
@@ -129,6 +131,9 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         self._destination().check()
         start, end = interval_of(context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
+        if export.get("paused"):
+            self.log.warning("The batch export is paused: PostHog begins no more runs of its schedule")
+        self._destination().check_model(export, of_run=True)
         schedule = Schedule.of(export)
         intervals = schedule.split(start, end)
         if len(intervals) != 1:
@@ -141,10 +146,8 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         self._text = run_text(str(export["id"]), start, end)
 
     def _least(self) -> int:
-        try:
-            least = int(self.min_records)
-        except (TypeError, ValueError):
-            least = -1
+        text = str(self.min_records).strip()  # a template makes text of a number
+        least = int(text) if text.isdecimal() and not isinstance(self.min_records, bool) else -1
         if least < 0:
             raise PostHogSettingsError("min_records", "is not a number of records.", "Write 0 or more.")
         return least
@@ -160,8 +163,11 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
         if verdict.state != "succeeded" or run is None:
             return Finding(verdict)
         first, last = watched.interval
-        rows = int(run["rows"] or 0)
-        if rows < self._least():
+        rows: int | None = run["rows"]
+        if rows is None and self._least():
+            reason = "PostHog does not tell how many records it has written, and min_records is given"
+            return Finding(Verdict("failed", reason))
+        if rows is not None and rows < self._least():
             reason = f"it has written {rows:,} records, fewer than min_records={self._least():,}"
             return Finding(Verdict("failed", reason))
         return Finding(
@@ -172,10 +178,16 @@ class PostHogBatchExportRunSensor(PostHogWaitingSensor):
                 "start": utc(first).isoformat(),
                 "end": utc(last).isoformat(),
                 "rows": rows,
-                "bytes": int(run["bytes"] or 0),
-                **self._destination().compare(self.hook, self.log, (utc(first), utc(last)), rows, of_run=True),
+                "bytes": run["bytes"],
+                **self._compared(watched.names[0], (utc(first), utc(last)), rows),
             },
         )
+
+    def _compared(self, export_id: str, interval: Interval, rows: int | None) -> dict[str, int | None]:
+        destination = self._destination()
+        export = self.hook.client.send(batch_exports.retrieve(export_id)) if destination else {}
+        events = is_of_events(export)
+        return destination.compare(self.hook, self.log, interval, rows, of_run=True, events=events)
 
     def _destination(self) -> DestinationCount:
         return DestinationCount(

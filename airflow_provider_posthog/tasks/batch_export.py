@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def find(client: Client, wanted: object) -> batch_exports.BatchExport:
             ) from error
     exports = [export for export in client.pages(batch_exports.list()) if export.get("name")]
     named = [export for export in exports if export["name"] == text]
+    named = named or [export for export in exports if _same_text(str(export["name"])) == _same_text(text)]
     if len(named) == 1:
         return client.send(batch_exports.retrieve(str(named[0]["id"])))
     shown = clean(text)[:60]
@@ -41,6 +43,11 @@ def find(client: Client, wanted: object) -> batch_exports.BatchExport:
         raise PostHogSettingsError("batch_export", f"{len(named)} are named {shown!r}.", "Write the UUID of one.")
     near = nearest(text, [str(export["name"]) for export in exports])
     raise PostHogSettingsError("batch_export", f"there is no {shown!r}.{near}", "Write its UUID or its exact name.")
+
+
+def _same_text(name: str) -> str:
+    """Return a name without what cannot be seen in it: spaces at its ends, how its accents are composed."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def runs_between(client: Client, export_id: str, start: datetime, end: datetime) -> Iterator[Mapping[str, Any]]:
@@ -82,8 +89,8 @@ def summary(run: Mapping[str, Any]) -> dict[str, Any]:
         "start": start.isoformat() if start is not None else None,
         "end": end.isoformat() if end is not None else None,
         "status": str(run.get("status")),
-        "rows": _count(run.get("records_completed")),
-        "bytes": _count(run.get("bytes_exported")),
+        "rows": count_in(run, "records_completed"),
+        "bytes": count_in(run, "bytes_exported"),
     }
 
 
@@ -92,8 +99,23 @@ def failed_records(run: Mapping[str, Any]) -> int:
 
     :param run: PostHog's run.
     """
-    return _count(run.get("records_failed"))
+    return count_in(run, "records_failed") or 0
 
 
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+def count_in(run: Mapping[str, Any], name: str) -> int | None:
+    """Return a count of a run; ``None`` where PostHog does not tell it, which is not 0.
+
+    :param run: PostHog's run.
+    :param name: the count's name.
+    """
+    value = run.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of counts; ``None`` if one of them is not told.
+
+    :param counts: the counts.
+    """
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))

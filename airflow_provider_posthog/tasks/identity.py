@@ -155,17 +155,21 @@ class Job:
     :param marker: its marker, as text.
     :param submitted_at: when it was submitted, in seconds since 1970.
     :param facts: what PostHog said of it last; not kept.
+    :param answered: whether PostHog has answered the request for it; a worker that was killed cannot tell.
     """
 
     id: str
     marker: str
     submitted_at: float
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    answered: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return what is kept of it."""
         stored = asdict(self)
         del stored["facts"]
+        if self.answered:
+            del stored["answered"]
         return stored
 
     @classmethod
@@ -176,7 +180,8 @@ class Job:
         """
         if not isinstance(stored, Mapping) or not stored.get("id"):
             return None
-        return cls(str(stored["id"]), str(stored.get("marker", "")), float(stored.get("submitted_at", 0.0)))
+        at, answered = float(stored.get("submitted_at", 0.0)), stored.get("answered") is not False
+        return cls(str(stored["id"]), str(stored.get("marker", "")), at, answered=answered)
 
 
 def _digest(value: object, length: int) -> str:

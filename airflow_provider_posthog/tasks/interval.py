@@ -118,7 +118,9 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
         )
     if not isinstance(value, datetime):
         raise PostHogSettingsError(
-            name, f"is not a time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."
+            name,
+            f"is of the type {type(value).__name__}, which is no time.",
+            "Write a datetime with an offset, or ISO 8601.",
         )
     if value.tzinfo is None:
         raise PostHogSettingsError(name, "is a time without an offset.", "Write '2026-11-01T00:00:00Z'.")

@@ -23,6 +23,7 @@ from airflow_provider_posthog.api.jobs import (
 )
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.wait_log import WaitLog, words_of
 from airflow_provider_posthog.exceptions import PostHogError, PostHogJobError, PostHogJobFailed
 from airflow_provider_posthog.tasks.arguments import RemoteWorkArguments
@@ -101,6 +102,11 @@ class PostHogJobOperator(JobStartOperator):
 
         :param job: the job.
         """
+
+    @property
+    def uncancellable(self) -> str:
+        """Why a job is not cancelled that cannot be."""
+        return "PostHog cannot cancel it"
 
     # The life cycle.
 
@@ -198,7 +204,7 @@ class PostHogJobOperator(JobStartOperator):
         self._last_seen = {}
         try:
             with client.until(max(deadline, now + LAST_POLL)):
-                answer = client.send(self.job_kind.poll(job.id), policy=poll_policy(ONCE, deadline - now))
+                answer = run(self.job_kind.asked(job.id, poll_policy(ONCE, deadline - now)), client)
         except PostHogError as error:
             return self.job_kind.of_error(error)
         verdict = self.job_kind.judge(answer)
@@ -260,8 +266,8 @@ class PostHogJobOperator(JobStartOperator):
         cancelled = self._cancel(job)
         self._job = None  # Airflow calls on_kill() after its own timeout
         fate = "It was cancelled." if cancelled else "It was not cancelled."
-        if not self.job_kind.cancelling(job.id):
-            fate = "It may still go on, as PostHog cannot cancel it. A retry of this task " + (
+        if not cancelled and not self.job_kind.cancelling(job.id):
+            fate = f"It may still go on, as {self.uncancellable}. A retry of this task " + (
                 "starts another one, and takes this one if it has ended well by then."
                 if limit == "timeout"
                 else "takes it up again."

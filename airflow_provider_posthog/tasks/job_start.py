@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_posthog.api import jobs
-from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, JobKind
+from airflow_provider_posthog.api.jobs import JobKind
 from airflow_provider_posthog.api.retry import NOT_BEGUN
 from airflow_provider_posthog.api.states import Verdict
+from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.compat import state_store
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
@@ -172,13 +173,11 @@ class JobStartOperator(RemoteWorkOperator):
         return replace(job, facts=facts), self.job_kind.judge(facts)
 
     def _cancel(self, job: Job) -> bool:
-        calls = self.job_kind.cancelling(job.id) if self.cancel_on_kill else ()
-        if not calls:
+        if not self.cancel_on_kill or not self.job_kind.cancelling(job.id):
             return False
         try:
-            with self.hook.client.until(time.time() + CANCEL_SECONDS):
-                for call in calls:
-                    self.hook.client.send(call)
+            with self.hook.client.until(time.time() + self.job_kind.cancel_seconds(job.id)):
+                run(self.job_kind.cancelled(job.id), self.hook.client)
         except PostHogError as error:
             self.log.warning("Could not cancel %s: %s", self.job_kind.named(job.id), error)
             return False

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogNotFoundError, PostHogSettingsError
 
 
 def listed(field: str, value: object, *, kinds: tuple[type, ...] = (str,)) -> list[Any]:
@@ -69,6 +70,26 @@ def flag_of(field: str, value: object) -> bool:
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     raise PostHogSettingsError(field, "is neither true nor false.", "Write True or False.")
+
+
+@contextmanager
+def named_by(field: str, value: object, what: str, remedy: str = "Write the number in its address.") -> Iterator[None]:
+    """Say which argument names a thing that PostHog is asked for, if there is none: another try would find none either.
+
+    :param field: the argument.
+    :param value: its value: a number or a name.
+    :param what: what it names, such as ``dashboard``.
+    :param remedy: what to write instead.
+    :raises PostHogSettingsError: if the project has none that the key may see.
+    """
+    try:
+        yield
+    except PostHogNotFoundError as error:
+        if error.hint():  # it is the project, or no PostHog at all
+            raise
+        shown = value if isinstance(value, int) else repr(str(value)[:60])
+        problem = f"is {shown}, and the project has no such {what} that this key may see."
+        raise PostHogSettingsError(field, problem, remedy) from error
 
 
 def check_choice(field: str, value: object, choices: Sequence[str]) -> None:

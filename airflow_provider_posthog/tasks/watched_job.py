@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api import jobs, system_poll
@@ -13,7 +12,8 @@ from airflow_provider_posthog.api.retry import ONCE
 from airflow_provider_posthog.api.server_time import timed
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run
-from airflow_provider_posthog.api.watched import SLOTS, Watched
+from airflow_provider_posthog.api.watched import SLOTS, Watched, since
+from airflow_provider_posthog.compat import state_store
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogError,
@@ -22,22 +22,27 @@ from airflow_provider_posthog.exceptions import (
     PostHogNotFoundError,
     PostHogTransportError,
 )
+from airflow_provider_posthog.tasks import known_before
 from airflow_provider_posthog.tasks.deadline import Deadline
-from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER, Job
+from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
+from airflow_provider_posthog.tasks.known_before import KnownBefore
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from airflow_provider_posthog.api.jobs import Ended
-    from airflow_provider_posthog.compat import Context
+    from airflow_provider_posthog.compat import Context, StateStore
     from airflow_provider_posthog.tasks.job import JobArguments
     from airflow_provider_posthog.triggers.jobs import JobEvent
     from airflow_provider_posthog.triggers.watching import WatchEvent
 
 #: What the events of the task's assets say of its result.
 _COUNTS = ("rows", "start", "end")
+#: Seconds within which PostHog begins what a killed worker may have asked for, and between two looks for it.
+UNANSWERED_SECONDS = 60.0
+_LOOK_AGAIN = 2.0
 #: Seconds between two polls of a worker for a slot.
 _LONGEST_WAIT = 60.0
 
@@ -59,6 +64,7 @@ class WatchedJobOperator(PostHogJobOperator):
         self._waiting_since = 0.0
         self._marker = ""
         self._task_context: Any = {}
+        self._before: KnownBefore | None = None
 
     def run_to_completion(self, context: Context) -> dict[str, Any]:
         """Start the job, or take up the one of an earlier try, and see it through."""
@@ -71,15 +77,14 @@ class WatchedJobOperator(PostHogJobOperator):
         :param text: what will be waited for.
         :param marker: the marker.
         """
-        self._keep(self._task_context, Job(text, marker, time.time()))
+        self._keep(self._task_context, Job(text, marker, time.time(), answered=False))
 
     def forget_refused(self, error: PostHogError) -> None:
         """Forget it again, if PostHog has surely not begun it.
 
         :param error: what came of asking for it.
         """
-        unsent = isinstance(error, PostHogTransportError) and not error.sent
-        if unsent or (isinstance(error, PostHogAPIError) and error.status < 500):
+        if _has_begun_nothing(error):
             self._forget(self._task_context)
 
     def default_timeout(self) -> float:
@@ -101,7 +106,10 @@ class WatchedJobOperator(PostHogJobOperator):
         return self.run_to_completion(context)
 
     def _conclude(self, ended: Ended, job: Job, limit: str, context: Context) -> dict[str, Any]:
+        self._task_context = context
         result = super()._conclude(ended, job, limit, context)
+        if self._store is not None:
+            known_before.forget(self._store)
         known = {name: result[name] for name in _COUNTS if result.get(name) is not None}
         tell_outlets(context, self.outlets, known)
         return result
@@ -169,17 +177,43 @@ class WatchedJobOperator(PostHogJobOperator):
 
     # An earlier try's job.
 
-    def began(self) -> datetime:
-        """Return when this run of the DAG began; long ago if that is not known."""
-        return datetime.fromtimestamp(max(self._identity.since - CLOCKS_DIFFER, 0.0), timezone.utc)
+    @property
+    def _store(self) -> StateStore | None:
+        return state_store(self._task_context) if self.durable else None
 
-    def is_ours(self, created: float) -> bool:
-        """Tell whether a job that has ended may come from an earlier try in this life of the task.
+    @property
+    def keeps_known(self) -> bool:
+        """Whether Airflow keeps for later tries what there was."""
+        return self._store is not None
 
-        :param created: when it was created, in seconds since 1970.
+    def keep_known(self, at: float, there: Iterable[tuple[str, float]]) -> None:
+        """Keep what there is before a job is asked for, so that a later try does not take any of it for this one's.
+
+        :param at: the server's time of the look.
+        :param there: ids of the jobs of the same subject, each with when it was created; at least the newest.
         """
-        who = self._identity
-        return who.clearing == 0 and who.since > 0 and created >= who.since - CLOCKS_DIFFER
+        self._before = KnownBefore.seen(at, there)
+        if self._store is not None:
+            self._before.keep(self._store, self._identity)
+
+    def forget_known(self, error: PostHogError) -> None:
+        """Forget it again, if PostHog has surely begun nothing.
+
+        :param error: what came of asking for it.
+        """
+        if self._store is not None and _has_begun_nothing(error):
+            known_before.forget(self._store)
+
+    def known(self, call: Call[Any]) -> KnownBefore:
+        """Return what there was before this task asked for a job: none of that is an earlier try's.
+
+        :param call: reads something, where only the server's time tells.
+        """
+        if self._before is None and self._store is not None:
+            self._before = KnownBefore.stored(self._store, self._identity)
+        if self._before is None:
+            self._before = KnownBefore.of_run(self._identity, self.server_time(call)[1])
+        return self._before
 
     def marker_of(self, request: Mapping[str, Any]) -> str:
         """Return the marker of a job that was found by what it is about.
@@ -192,6 +226,28 @@ class WatchedJobOperator(PostHogJobOperator):
         self, stored: Job | None, owner: str, request: Mapping[str, Any]
     ) -> Iterator[tuple[Job, Verdict]]:
         try:
-            yield from super()._earlier_jobs(stored, owner, request)
+            for job, verdict in super()._earlier_jobs(stored, owner, request):
+                if job.answered:
+                    yield job, verdict
+                else:
+                    yield from self._begun(job, verdict)
         except PostHogNotFoundError:  # what it is about is gone: starting says so
             return
+
+    def _begun(self, job: Job, verdict: Verdict) -> Iterator[tuple[Job, Verdict]]:
+        """Yield a job that a worker was killed with as it asked for it, if PostHog has got the request."""
+        watched = Watched.parse(job.id)
+        while verdict.state == "pending" and not since(watched, job.facts["rows"]):
+            left = job.submitted_at + UNANSWERED_SECONDS - time.time()
+            if left <= 0:
+                self.log.info("Not going on with %s: PostHog was not asked for it", self.job_kind.named(job.id))
+                return
+            time.sleep(min(left, _LOOK_AGAIN))
+            job, verdict = self._retrieve(job)
+        yield job, verdict
+
+
+def _has_begun_nothing(error: PostHogError) -> bool:
+    if isinstance(error, PostHogTransportError):
+        return not error.sent
+    return isinstance(error, PostHogAPIError) and error.status < 500

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 STATE = "posthog_completed_seen"
 #: Seconds by which a look goes back behind the newest that was seen: rows are not written in the order of their times.
 OVERLAP = 600
+#: Seconds by which PostHog's clock may be behind ours, before anything that it completed tells its time.
+_CLOCKS_APART = 86_400
 _FAR = 10 * 366 * 86_400.0
 _VERSION = 1
 
@@ -72,7 +74,7 @@ class PostHogCompletedTrigger(BaseEventTrigger):
         self.project_id = project_id
         self.poll_interval = float(seconds)
         #: When what was seen last was completed, in seconds since 1970, and what was completed since a while before.
-        self._since = int(time.time())
+        self._since = int(time.time() - _CLOCKS_APART)
         self._seen: set[str] = set()
         self._recalled = False
         self._first = True
@@ -138,7 +140,8 @@ class PostHogCompletedTrigger(BaseEventTrigger):
         known, self._seen = self._seen, {_key(row) for row in rows if _key(row) in self._seen}
         if self._first:  # what was there before is no news
             self._first = False
-            self._seen = {_key(row) for row in rows}
+            self._since = max(self._since, *(int(row["finished"] or 0) for row in rows), 0)
+            self._seen = {_key(row) for row in rows if int(row["finished"] or 0) >= self._since - OVERLAP}
             return []
         return [row for row in rows if _key(row) not in known]
 

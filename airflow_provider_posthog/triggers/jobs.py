@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.api.jobs import CANCEL_SECONDS, KINDS, Ended
+from airflow_provider_posthog.api.jobs import KINDS, Ended
 from airflow_provider_posthog.api.poller import Waiter, poll_job
 from airflow_provider_posthog.api.retry import LAST
 from airflow_provider_posthog.api.steps import run_async
@@ -124,12 +124,10 @@ class PostHogJobTrigger(PostHogWatchingTrigger):
     async def on_kill(self) -> None:
         """Cancel the job when a user ends the deferred task, where PostHog can cancel it."""
         kind = KINDS.get(self.kind)
-        calls = kind.cancelling(self.job_id) if kind is not None and self.cancel_on_kill else ()
-        if not calls:
+        if kind is None or not self.cancel_on_kill or not kind.cancelling(self.job_id):
             return
         async with await self.client() as client:
-            for call in calls:
-                await within(client.send(call), CANCEL_SECONDS)
+            await within(run_async(kind.cancelled(self.job_id), client), kind.cancel_seconds(self.job_id))
         self.log.info("Cancelled %s %s on PostHog", self.kind, self.job_id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from datetime import datetime, timedelta, timezone
@@ -17,6 +18,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogJobFailed,
     PostHogJobTimeout,
+    PostHogLoadError,
     PostHogSettingsError,
 )
 from airflow_provider_posthog.operators.batch_exports import (
@@ -25,6 +27,7 @@ from airflow_provider_posthog.operators.batch_exports import (
     PostHogRetryBatchExportRunOperator,
     PostHogUnpauseBatchExportOperator,
 )
+from airflow_provider_posthog.tasks.export_proof import DestinationCount
 from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, run_trigger, task_deferred
 
@@ -189,6 +192,19 @@ def test_out_of_time_it_is_cancelled(api: Client, connected: EmulatorProcess) ->
     assert api.get(f"batch_exports/{export}/backfills/").json()["results"][0]["status"] == "Cancelled"
 
 
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "triggerer"])
+def test_a_task_that_is_killed_while_posthog_hides_its_backfill_cancels_it(
+    api: Client, connected: EmulatorProcess, deferrable: bool
+) -> None:
+    connected.settings(batch_run_seconds=600, backfill_hidden_seconds=1)
+    task = operator(deferrable=True)
+    with pytest.raises(task_deferred()) as deferred:
+        task.execute(context())
+    asyncio.run(deferred.value.trigger.on_kill()) if deferrable else task.on_kill()  # type: ignore[attr-defined]
+    export = api.get("batch_exports/").json()["results"][0]["id"]
+    assert api.get(f"batch_exports/{export}/backfills/").json()["results"][0]["status"] == "Cancelled"
+
+
 def test_a_backfill_takes_events_by_when_they_happened(api: Client, connected: EmulatorProcess, lake: Path) -> None:
     """Unlike a scheduled run: what came in the range and happened before it is not in it."""
     came = days_ago(3) + timedelta(hours=3)
@@ -292,6 +308,33 @@ def lake(api: Client, connected: EmulatorProcess, tmp_path: Path) -> Path:
 def test_the_files_at_the_destination_are_counted_each_event_once(lake: Path, connected: EmulatorProcess) -> None:
     result = finish(operator(check_path=f"file://{lake}"))
     assert result["destination_rows"] == result["posthog_rows"] == result["rows"] > 0
+
+
+@pytest.mark.parametrize("pattern", ["", "/", "/*.parquet", "/**/*.parquet", "/*/2*.parquet", "/*/*+00:00.parquet"])
+def test_a_pattern_names_the_files_that_are_counted(lake: Path, connected: EmulatorProcess, pattern: str) -> None:
+    result = finish(operator(check_path=f"file://{lake}{pattern}"))
+    assert result["destination_rows"] == result["rows"] > 0
+    counts = DestinationCount(path=f"file://{lake}{pattern or '/*nothing'}").of((days_ago(4), days_ago(3)))
+    assert bool(counts) is bool(pattern)
+
+
+def test_a_file_that_cannot_be_counted_is_named(lake: Path, connected: EmulatorProcess) -> None:
+    for name, content in (("broken.parquet", b"no parquet"), ("another.parquet", None)):
+        if content is None:
+            duckdb.execute(f"COPY (SELECT 1 AS x) TO '{lake / name}' (FORMAT parquet)")
+        else:
+            (lake / name).write_bytes(content)
+        with pytest.raises(PostHogLoadError, match=f"The file {name} in check_path cannot be counted"):
+            DestinationCount(path=f"file://{lake}").of((days_ago(4), days_ago(3)))
+        (lake / name).unlink()
+
+
+def test_a_connection_that_is_not_there_is_found_out_before_anything_is_started(
+    api: Client, connected: EmulatorProcess
+) -> None:
+    with pytest.raises(Exception, match="nowhere"):
+        operator(check_sql_conn_id="nowhere", check_table="events").execute(context())
+    assert not backfills(connected)
 
 
 def test_rows_that_the_destination_lacks_fail_the_task(

@@ -12,6 +12,7 @@ from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
     PostHogError,
+    PostHogIncompleteError,
     PostHogJobFailed,
     PostHogJobTimeout,
     PostHogSettingsError,
@@ -128,6 +129,21 @@ def test_out_of_time_a_sync_is_cancelled(api: Client, connected: EmulatorProcess
     assert [job["status"] for job in jobs] == ["Cancelled"] * 2
 
 
+def test_a_killed_task_cancels_the_syncs_that_go_on_though_others_have_ended(
+    api: Client, connected: EmulatorProcess
+) -> None:
+    connected.settings(warehouse_job_seconds=600)
+    task = sync(deferrable=True)
+    with pytest.raises(task_deferred()):
+        task.execute(context())
+    source = source_of(api)
+    first = min(one["id"] for one in source["schemas"] if one["should_sync"])
+    assert api.post(f"external_data_schemas/{first}/cancel/").status_code == 200
+    task.on_kill()
+    jobs = api.get(f"external_data_sources/{source['id']}/jobs/").json()
+    assert [job["status"] for job in jobs] == ["Cancelled"] * 2
+
+
 def test_a_retry_takes_up_its_own_sync(api: Client, connected: EmulatorProcess) -> None:
     connected.settings(warehouse_job_seconds=2)
     store = Store()
@@ -160,7 +176,7 @@ def test_what_posthog_refuses_is_forgotten(api: Client, connected: EmulatorProce
         ({"resync": True}, "confirm: is not True, and resync drops what PostHog has loaded"),
         ({"resync": True, "confirm": "yes"}, "confirm: is not True"),
         ({"schema": "order"}, "Did you mean 'orders'"),
-        ({"source": "Stripe"}, "0 sources are 'Stripe'; there are: Postgres"),
+        ({"source": "Stripe"}, "has no such sources, but: Postgres"),
         ({"source": "01a200ca-b698-0000-24c1-84e2ab7ef77e"}, "PostHog knows no"),
     ],
 )
@@ -229,12 +245,79 @@ def test_files_are_linked_once_and_then_refreshed(
         to_the_end(link(name="another"))
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"name": " "}, "name: is empty"),
+        ({"name": None}, "name: is empty"),
+        ({"format": "parquet"}, "format: is none of PostHog's"),
+        ({"url_pattern": "https://"}, "url_pattern: is not an https"),
+        ({"url_pattern": "https://key:secret@lake.example.com/*.parquet"}, "url_pattern: .* without a key in it"),
+    ],
+)
+def test_files_that_cannot_be_linked_are_refused_before_anything_is_sent(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any], text: str
+) -> None:
+    given = {"name": "orders", "url_pattern": "https://lake.example.com/*.parquet", "bucket_conn_id": "lake"}
+    with pytest.raises(PostHogSettingsError, match=text) as caught:
+        to_the_end(PostHogLinkTableOperator(task_id="link", **{**given, **options}))
+    assert "secret" not in str(caught.value)
+    assert not connected.calls("/warehouse_tables/")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"endpoint": None}, "endpoint: is not an endpoint's name"),
+        ({"endpoint": "../query"}, "endpoint: is not an endpoint's name"),
+        ({"endpoint": ".."}, "endpoint: is not an endpoint's name"),
+        ({"limit": "0"}, "limit: is not a number from 1 on"),
+        ({"limit": True}, "limit: is not a number from 1 on"),
+        ({"max_rows": -1}, "max_rows: is not a number of rows"),
+        ({"variables": {1: "NL"}}, "variables: are not values by the names"),
+        ({"variables": {"since": {1, 2}}}, "variables: cannot be sent as JSON"),
+    ],
+)
+def test_an_endpoint_s_bad_arguments_are_refused_by_their_names(
+    api: Client, connected: EmulatorProcess, options: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(PostHogSettingsError, match=text):
+        to_the_end(PostHogRunEndpointOperator(**{"task_id": "numbers", "endpoint": "events-by-day", **options}))
+    assert not connected.calls("/endpoints/", "POST")
+
+
+def test_a_template_s_text_is_a_number_of_rows(api: Client, connected: EmulatorProcess) -> None:
+    to_the_end(PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day", limit="40"))
+    (call,) = connected.calls("/endpoints/", "POST")
+    assert call["body"]["limit"] == 40
+
+
 def test_an_endpoint_hands_on_fresh_rows(api: Client, connected: EmulatorProcess, generation: str) -> None:
     task = PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day")
     result, _ = to_the_end(task)
     assert [one["name"] for one in result["columns"]] == ["day", "n"]
     assert result["row_count"] == len(result["rows"]) > 10
     assert result["is_cached"] is False
+
+
+def test_an_endpoint_gets_the_values_of_its_variables(api: Client, generation: str) -> None:
+    def of(**options: Any) -> Any:
+        task = PostHogRunEndpointOperator(task_id="numbers", endpoint="days-of-an-event", **options)
+        return to_the_end(task)[0]["rows"]
+
+    views, nothing = (of(variables={"event": event}) for event in ("$pageview", "nothing at all"))
+    assert views
+    assert not nothing
+    with pytest.raises(PostHogError, match="event is missing"):
+        of()
+
+
+def test_more_rows_than_the_limit_are_an_error_unless_a_cut_is_allowed(api: Client) -> None:
+    task = PostHogRunEndpointOperator(task_id="numbers", endpoint="events-by-day", limit=3)
+    with pytest.raises(PostHogIncompleteError, match="has more rows than the 3 of its answer"):
+        to_the_end(task)
+    task.allow_cut = True
+    assert to_the_end(task)[0]["row_count"] == 3
 
 
 def test_an_endpoint_s_rows_go_into_a_file(api: Client, connected: EmulatorProcess, tmp_path: Path) -> None:
@@ -246,5 +329,5 @@ def test_an_endpoint_s_rows_go_into_a_file(api: Client, connected: EmulatorProce
 
 
 def test_an_endpoint_that_is_not_there_says_so(api: Client, connected: EmulatorProcess) -> None:
-    with pytest.raises(PostHogError, match="404"):
+    with pytest.raises(PostHogSettingsError, match="endpoint: is 'nothing', and the project has no such endpoint"):
         to_the_end(PostHogRunEndpointOperator(task_id="numbers", endpoint="nothing"))

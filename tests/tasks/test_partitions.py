@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,9 @@ from airflow_provider_posthog.tasks.outlets import tell_outlets
         ("2026-11-01T06", "2026-11-01T06:00:00+00:00", "2026-11-01T07:00:00+00:00"),
         ("2025-12", "2025-12-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00"),
         ("2026-11-01T04:00:00Z/2026-11-02T05:00:00Z", "2026-11-01T04:00:00+00:00", "2026-11-02T05:00:00+00:00"),
+        ("2025", "2025-01-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00"),
+        ("2025-Q4", "2025-10-01T00:00:00+00:00", "2026-01-01T00:00:00+00:00"),
+        ("2024-03-11 (W11)", "2024-03-11T00:00:00+00:00", "2024-03-18T00:00:00+00:00"),
         ("2026-11-01/2026-11-08", "2026-11-01T00:00:00+00:00", "2026-11-08T00:00:00+00:00"),
     ],
 )
@@ -34,10 +38,37 @@ def test_what_the_author_writes_comes_first() -> None:
     assert interval_of({"partition_key": "2026-11-01"}, *given)[0].month == 10
 
 
-@pytest.mark.parametrize("key", ["eu-west", "2026-11-01T06:30:00", "2026-13", "2026-11-31", "/"])
+@pytest.mark.parametrize(
+    "key", ["eu-west", "2026-11-01T06:30:00", "2026-13", "2026-11-31", "/", "2026-Q5", "2024-03-12 (W11)", "0000"]
+)
 def test_a_key_that_says_no_range_is_no_guess(key: str) -> None:
     with pytest.raises(PostHogSettingsError, match="the range of the run's partition"):
         interval_of({"partition_key": key}, None, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "begins", "taken"),
+    [
+        ("2026-11-01", "2026-11-01T00:00:00+00:00", True),
+        ("2026-11-01", "2026-11-01T01:00:00+01:00", True),
+        ("2026-11-01", "2026-11-01T06:00:00+00:00", True),  # a daily DAG at six
+        ("2026-11-01", "2026-11-01T00:00:00+08:00", False),
+        ("2026-11-01T06", "2026-11-01T06:00:00-05:00", False),
+        ("2026-11", "2026-10-31T23:00:00+00:00", False),
+    ],
+)
+@pytest.mark.parametrize("of_run", [False, True], ids=["in the context", "of the run"])
+def test_a_day_of_another_zone_than_utc_is_not_taken_for_one_of_utc(
+    key: str, begins: str, taken: bool, of_run: bool
+) -> None:
+    """Airflow writes keys in the time zone of the timetable, and says beside it when the partition begins."""
+    given = {"partition_key": key, "partition_date": datetime.fromisoformat(begins)}
+    context: dict[str, Any] = {"dag_run": SimpleNamespace(**given)} if of_run else given
+    if taken:
+        assert interval_of(context, None, None)[0].isoformat() == "2026-11-01T00:00:00+00:00"
+        return
+    with pytest.raises(PostHogSettingsError, match="is of another time zone than UTC: it begins at 2026-1"):
+        interval_of(context, None, None)
 
 
 class Accessor:

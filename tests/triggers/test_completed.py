@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -173,6 +174,24 @@ def test_watchers_share_one_query(connected: EmulatorProcess) -> None:
         return sum(all(f"'{table}'" in body for table in TABLES) for body in bodies)
 
     asyncio.run(asyncio.wait_for(all_of_them(), 30))
+
+
+def test_more_runs_than_a_page_of_posthog_s_all_fire(api: Client, connected: EmulatorProcess) -> None:
+    """As after a day without a triggerer."""
+    body = {"name": "often", "interval": "every 5 minutes", "destination": {"type": "NoOp", "config": {}}}
+    export = api.post("batch_exports/", body).json()["id"]
+    trigger = PostHogBatchExportRunTrigger(batch_export=export, poll_interval=0.1)
+    events = watch(trigger, 144, lambda: connected.advance(12 * 3600))
+    assert len({event["start"] for event in events}) == len(events) == 144
+
+
+def test_posthog_s_clock_may_be_behind(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    export, hour_ahead = export_of(api), time.time() + 3600
+    with monkeypatch.context() as patch:
+        patch.setattr(completed.time, "time", lambda: hour_ahead)
+        trigger = PostHogBatchExportRunTrigger(batch_export=export, poll_interval=0.1)
+    (event,) = watch(trigger, 1, lambda: backfill(api, export, 3))
+    assert event["batch_export_id"] == export
 
 
 @pytest.mark.parametrize(

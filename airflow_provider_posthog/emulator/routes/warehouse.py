@@ -7,7 +7,7 @@ from datetime import datetime
 from airflow_provider_posthog.emulator.clock import iso
 from airflow_provider_posthog.emulator.hogql.errors import HogQLError
 from airflow_provider_posthog.emulator.http.envelopes import ApiError, invalid, not_found
-from airflow_provider_posthog.emulator.http.fields import flag, mapping, text
+from airflow_provider_posthog.emulator.http.fields import flag, mapping, number, text
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.paging import page
 from airflow_provider_posthog.emulator.http.request import Request
@@ -19,9 +19,13 @@ READ_SOURCE, WRITE_SOURCE = ("external_data_source:read",), ("external_data_sour
 READ_VIEW, WRITE_VIEW = ("warehouse_view:read",), ("warehouse_view:write",)
 READ_TABLE, WRITE_TABLE = ("warehouse_table:read",), ("warehouse_table:write",)
 FORMATS = ("Parquet", "CSV", "CSVWithNames", "JSON", "JSONEachRow", "Delta", "DeltaS3Wrapper")
-# the endpoint that is there from the start, and what it runs
+# the endpoints that are there from the start, and what they run
 ENDPOINTS = {
-    "events-by-day": "SELECT toDate(timestamp) AS day, count() AS n FROM events GROUP BY day ORDER BY day LIMIT 1000"
+    "events-by-day": "SELECT toDate(timestamp) AS day, count() AS n FROM events GROUP BY day ORDER BY day LIMIT 1000",
+    "days-of-an-event": (
+        "SELECT toDate(timestamp) AS day, count() AS n FROM events WHERE event = {variables.event} "
+        "GROUP BY day ORDER BY day LIMIT 1000"
+    ),
 }
 MOST_JOBS, MOST_RUNS = 50, 5
 
@@ -208,14 +212,26 @@ async def run_endpoint(request: Request) -> Answer:
     mode = body.get("refresh") or modes[0]
     if mode not in modes:
         raise invalid("Only sync modes are supported (refresh param)", attr="refresh")
-    query, queries = {"kind": "HogQLQuery", "query": sql}, request.state.queries
+    variables = {
+        name: {"variableId": name, "code_name": name, "value": value}
+        for name, value in mapping(body, "variables").items()
+    }
+    query, queries = {"kind": "HogQLQuery", "query": sql, "variables": variables}, request.state.queries
+    limit, offset = number(body, "limit"), number(body, "offset")
+    if offset is not None and limit is None:
+        raise invalid("offset needs limit.", attr="offset")
     key = queries.key(query)
     known = queries.fresh(key) if mode in ("cache", "blocking") else None
     try:
         made = known or await queries.compute(query, key, personal=True, limited=True)
     except HogQLError as error:
         raise as_api_error(error) from None
-    return json_answer({**queries.body(made, key, is_cached=known is not None), "name": request.params["name"]})
+    answer = {**queries.body(made, key, is_cached=known is not None), "name": request.params["name"]}
+    if limit is not None:
+        after = (offset or 0) + limit
+        cut = {"results": answer["results"][offset or 0 : after], "limit": limit, "offset": offset or 0}
+        answer |= {**cut, "hasMore": len(answer["results"]) > after}
+    return json_answer(answer)
 
 
 _SOURCE, _SCHEMA = "/external_data_sources/{id}", "/external_data_schemas/{id}"

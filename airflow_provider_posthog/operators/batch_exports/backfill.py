@@ -12,14 +12,15 @@ from airflow_provider_posthog.api import batch_exports, states
 from airflow_provider_posthog.api.export_intervals import Interval, Schedule
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.states import Verdict
-from airflow_provider_posthog.api.watched import Watched, backfill_text, row
+from airflow_provider_posthog.api.watched import SOMEBODYS, Watched, backfill_text, row
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
+    PostHogError,
     PostHogJobFailed,
     PostHogTransportError,
 )
-from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, window_of
-from airflow_provider_posthog.tasks.export_proof import DestinationCount
+from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, total, window_of
+from airflow_provider_posthog.tasks.export_proof import DestinationCount, is_of_events
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.log_lines import counted
@@ -64,19 +65,19 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     :param check_table: the table there, with its columns ``uuid`` and ``timestamp``; sessions are taken to be in UTC.
     :param check_sql: a statement to use instead, which answers with one number; ``{start}`` and ``{end}`` in it stand
         for the edges of the range, as texts in quotes.
-    :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket (needs the
-        extra ``warehouse``).
+    :param check_path: a folder of Parquet files to count in, such as the batch export's prefix in a bucket, or a
+        pattern of them with ``*`` (needs the extra ``warehouse``).
     :param object_storage_conn_id: Airflow's connection for that object storage.
     :param poll_interval: the longest wait between two polls, in seconds. All backfills, runs and syncs that a triggerer
         waits for on a connection share one query per poll.
     :param timeout: seconds that it may take, from its start; default a day. The wait for a slot may take as long again.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
     :returns: ``backfill_id``, ``batch_export_id`` and ``batch_export`` (its name), ``start`` and ``end`` (ISO text),
-        ``rows`` and ``bytes`` (int, of all runs), ``run_count`` (int), ``runs`` (the first 500: each with ``id``,
-        ``start``, ``end``, ``status``, ``rows``, ``bytes``), ``project_id`` (int), ``host``;
-        ``destination_rows`` and ``posthog_rows`` (int, by their ``timestamp``, each ``uuid`` once; null if nothing was
-        counted). Without data there is no run, and ``rows`` is 0. With ``wait_for_completion=False`` only what is known
-        by then.
+        ``rows`` and ``bytes`` (int, of all runs; null if PostHog does not tell that of one), ``run_count`` (int),
+        ``runs`` (the first 500: each with ``id``, ``start``, ``end``, ``status``, ``rows``, ``bytes``), ``project_id``
+        (int), ``host``; ``destination_rows`` and ``posthog_rows`` (int, by their ``timestamp``, each ``uuid`` once;
+        null if nothing was counted). Without data there is no run, and ``rows`` is 0. With
+        ``wait_for_completion=False`` only what is known by then.
     :raises PostHogSettingsError: if the export cannot be found, or the range does not fit its intervals.
     :raises PostHogJobFailed: if a run did not complete, has failed records, or an interval has no run.
     :raises PostHogIncompleteError: if the destination holds fewer rows than the runs have written.
@@ -118,6 +119,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         self._destination().check()
         start, end = interval_of(self._task_context, self.start, self.end)
         export = find(self.hook.client, self.batch_export)
+        self._destination().check_model(export)
         schedule = Schedule.of(export)
         schedule.split(start, end)
         return {
@@ -134,16 +136,18 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         while True:
             page, at = self.server_time(batch_exports.backfills(export_id))
             self._asked_at = at
-            live = self._live(request, page)
+            same = self._same(request, page)
+            live = next(filter(states.is_live, same), None)
             if live is not None:
                 self.log.info("Taking up backfill %s of the same range, which goes on already", live.get("id"))
-                self.cancel_on_kill = False  # it is somebody else's
-                return backfill_text(export_id, str(live["id"]), at), {}
+                return backfill_text(export_id, str(live["id"]), SOMEBODYS), {}
+            self.keep_known(at, ((str(backfill["id"]), _created(backfill)) for backfill in same))
             call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
             try:
                 answer = self.hook.client.send(call)
-            except PostHogAPIError as error:
-                if error.code != batch_exports.NO_SLOT:
+            except PostHogError as error:
+                self.forget_known(error)
+                if not isinstance(error, PostHogAPIError) or error.code != batch_exports.NO_SLOT:
                     raise
                 self._wait_for_slot(export_id)
                 continue
@@ -160,28 +164,27 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         self.wait_for_slot(slot, f"The project has as many backfills as it may ({live} of which are known)")
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
-        """Yield the backfills of the same range that this run of the DAG may have started, newest first."""
-        earliest = self._asked_at or self.began().timestamp()
+        """Yield the backfills of the same range that this task may have started, newest first."""
+        known = self.known(batch_exports.retrieve(request["export"]))
         marker = self.marker_of(request)
         for backfill in self.hook.client.pages(batch_exports.backfills(request["export"])):
-            created = moment(backfill.get("created_at"))
-            at = created.timestamp() if created is not None else 0.0
-            if at < earliest and not states.is_live(backfill):
+            at, backfill_id = _created(backfill), str(backfill["id"])
+            if at < known.until and not states.is_live(backfill):
                 return
-            if not _is_of(backfill, request) or at < earliest:
-                continue
-            if states.is_live(backfill) or self._asked_at or self.is_ours(at):
-                text = backfill_text(request["export"], str(backfill["id"]), at)
-                yield Job(text, marker, at), states.of_run(backfill)
+            if _is_of(backfill, request) and not known.has(backfill_id, at):
+                yield Job(backfill_text(request["export"], backfill_id, at), marker, at), states.of_run(backfill)
 
-    def _live(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> Mapping[str, Any] | None:
-        """Return the backfill of the same range that goes on, if it is one of the newest."""
+    def _same(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> list[Mapping[str, Any]]:
+        """Return the backfills of the same range among the newest."""
         backfills: Iterator[Mapping[str, Any]] = iter(page.get("results", ()))
         if page.get("next"):
             backfills = self.hook.client.pages(batch_exports.backfills(request["export"]), max_items=_NEWEST)
-        return next(
-            (backfill for backfill in backfills if states.is_live(backfill) and _is_of(backfill, request)), None
-        )
+        return [backfill for backfill in backfills if _is_of(backfill, request)]
+
+    @property
+    def uncancellable(self) -> str:
+        """Why a backfill is not cancelled."""
+        return "it went on before this task"
 
     def get_job_result(self, job: Job) -> dict[str, Any]:
         """Prove every run of the backfill, and return what they wrote."""
@@ -203,9 +206,10 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             raise PostHogTransportError("PostHog tells the backfill without its 'start_at' and 'end_at'")
         runs = self._proved_runs(export, backfill, (start, end), job)
         summaries = [summary(run) for run in runs]
-        rows, size = (sum(counts[name] for counts in summaries) for name in ("rows", "bytes"))
+        rows, size = (total(counts[name] for counts in summaries) for name in ("rows", "bytes"))
+        told = "rows that PostHog does not count" if rows is None else counted(rows, "row")
         self.concludes(
-            "Backfill %s: %s, %s bytes in %s", backfill_id, counted(rows, "row"), f"{size:,}", counted(len(runs), "run")
+            "Backfill %s: %s, %s bytes in %s", backfill_id, told, f"{size or 0:,}", counted(len(runs), "run")
         )
         return {
             **result,
@@ -215,7 +219,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             "bytes": size,
             "run_count": len(runs),
             "runs": summaries[:_MOST_RUNS],
-            **self._destination().compare(self.hook, self.log, (start, end), rows),
+            **self._destination().compare(self.hook, self.log, (start, end), rows, events=is_of_events(export)),
         }
 
     def _destination(self) -> DestinationCount:
@@ -235,7 +239,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             if wait is None or not any(states.is_live(run) for run in runs.values()):
                 break
             time.sleep(wait)
-        if not runs and not backfill.get("total_records_count"):
+        if not runs and backfill.get("total_records_count") == 0:  # null: PostHog has not looked, and runs all
             self.log.info("Backfill %s had no data to write", backfill.get("id"))
             return []
         first = moment(backfill.get("adjusted_start_at")) or window[0]  # PostHog leaves out what is before all data
@@ -257,7 +261,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         mine: dict[tuple[datetime | None, datetime | None], Mapping[str, Any]] = {}
         for run in runs_between(self.hook.client, str(export["id"]), *window):
             key, before = batch_exports.interval_of(run), mine.get(batch_exports.interval_of(run))
-            is_newer = before is None or (moment(run.get("created_at")), 0) > (moment(before.get("created_at")), 0)
+            is_newer = before is None or _created(run) > _created(before)
             if str(run.get("backfill")) == str(backfill.get("id")) and is_newer:
                 mine[key] = run
         return mine
@@ -265,6 +269,11 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     def link(self, job: Job) -> str:
         """Return the batch export's page."""
         return f"pipeline/batch-exports/{Watched.parse(job.id).names[0]}"
+
+
+def _created(job: Mapping[str, Any]) -> float:
+    created = moment(job.get("created_at"))
+    return created.timestamp() if created is not None else 0.0
 
 
 def _is_of(backfill: Mapping[str, Any], request: Mapping[str, Any]) -> bool:

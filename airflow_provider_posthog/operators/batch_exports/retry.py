@@ -13,7 +13,9 @@ from airflow_provider_posthog.api.watched import Watched, row, run_text, utc
 from airflow_provider_posthog.exceptions import (
     PostHogError,
     PostHogJobFailed,
+    PostHogNotFoundError,
     PostHogSettingsError,
+    clean,
 )
 from airflow_provider_posthog.tasks.batch_export import describe, failed_records, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.identity import Job
@@ -71,7 +73,11 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
         """Find the run."""
         export_id = str(find(self.hook.client, self.batch_export)["id"])
         if self.run_id:
-            run = self.hook.client.send(batch_exports.run(export_id, self.run_id))
+            try:
+                run = self.hook.client.send(batch_exports.run(export_id, self.run_id))
+            except PostHogNotFoundError as error:
+                text = f"the batch export has no run {clean(self.run_id)[:40]}."
+                raise PostHogSettingsError("run_id", text, "Write the UUID that PostHog shows.") from error
             start, end = batch_exports.interval_of(run)
             if start is None or end is None:
                 raise PostHogSettingsError("run_id", "is of a run without an interval.", "Backfill its range.")
@@ -101,15 +107,21 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
             if at > last:
                 break
             time.sleep(0.5)  # a run is told from those before by whole seconds
-        self.hook.client.send(batch_exports.retry_run(export_id, str(run_id)))
+        self.keep_known(at, ((str(run["id"]), row(run)["created"] or 0.0) for run in runs))
+        try:
+            self.hook.client.send(batch_exports.retry_run(export_id, str(run_id)))
+        except PostHogError as error:
+            self.forget_known(error)
+            raise
         return run_text(export_id, *window, since=at), {}
 
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
-        """Yield the runs of the interval that this run of the DAG may have started, newest first."""
+        """Yield the runs of the interval that this task may have started, newest first."""
+        known = self.known(batch_exports.retrieve(request["export"]))
         marker = self.marker_of(request)
         for run in sorted(self._runs(request), key=lambda run: str(run.get("created_at")), reverse=True):
             created = row(run)["created"] or 0.0
-            if states.is_live(run) or self.is_ours(created):
+            if not known.has(str(run["id"]), created):
                 text = run_text(request["export"], *window_of(request), since=created)
                 yield Job(text, marker, created), states.of_run(row(run))
 

@@ -99,6 +99,7 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         preview, options = flag_of("preview", self.preview), self._options()
         persons = self.persons
         known = self._known(persons) if isinstance(persons, Mapping) else None
+        (known[0] if known else self.own).check_certificate(self.hook, context)
         server = detect(self.client)
         options.check(server, 0)
         handover, work = known or self._search(() if isinstance(persons, Mapping) else persons, server, context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_posthog.api import warehouse
 from airflow_provider_posthog.compat import BaseHook, mask_secret
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.arguments import PostHogArguments
+
+
+#: What PostHog reads.
+_FORMATS = ("Parquet", "CSVWithNames", "JSONEachRow", "DeltaS3Wrapper", "CSV", "JSON", "Delta")
 
 
 class PostHogLinkTableOperator(PostHogOperator):
@@ -69,15 +74,14 @@ class PostHogLinkTableOperator(PostHogOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Link the table, or refresh its columns."""
-        if not str(self.url_pattern).startswith("https://"):
-            raise PostHogSettingsError(
-                "url_pattern",
-                "is not an https:// address.",
-                "Write https://bucket.s3.region.amazonaws.com/folder/*.parquet.",
-            )
+        self._check()
         client, settings = self.hook.client, self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/data-management/sources")
         known = [table for table in client.pages(warehouse.tables()) if table.get("name") == self.name]
+        if known and str(known[0].get("format") or self.format) != self.format:
+            raise PostHogSettingsError(
+                "format", f"is not that of the table of that name, {clean(known[0]['format'])[:40]}.", "Write that one."
+            )
         if known and known[0].get("url_pattern") != self.url_pattern:
             raise PostHogSettingsError(
                 "name", f"the table {clean(self.name)[:60]!r} has other files.", "Take another name, or delete it."
@@ -96,6 +100,20 @@ class PostHogLinkTableOperator(PostHogOperator):
             "created": not known,
             "columns": _names(table.get("columns")),
         }
+
+    def _check(self) -> None:
+        """Refuse what PostHog would, before anything is sent."""
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise PostHogSettingsError("name", "is empty.", "Write the table's name in HogQL, such as 'orders'.")
+        address = urlsplit(self.url_pattern) if isinstance(self.url_pattern, str) else urlsplit("")
+        if address.scheme != "https" or not address.hostname or address.username or address.password:
+            raise PostHogSettingsError(
+                "url_pattern",
+                "is not an https:// address without a key in it.",
+                "Write https://bucket.s3.region.amazonaws.com/folder/*.parquet, and the key into bucket_conn_id.",
+            )
+        if self.format not in _FORMATS:
+            raise PostHogSettingsError("format", "is none of PostHog's.", f"Write one of {', '.join(_FORMATS)}.")
 
     def _create(self) -> Any:  # noqa: ANN401 - a call
         connection = BaseHook.get_connection(self.bucket_conn_id)
