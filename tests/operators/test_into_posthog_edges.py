@@ -125,22 +125,22 @@ def test_the_longest_content_is_kept_whole(connected: EmulatorProcess) -> None:
 # -- notifiers -----------------------------------------------------------------------------------------------------
 
 
-def alert(run: str) -> dict[str, Any]:
+def alert(run: str, hour: int = 1) -> dict[str, Any]:
     """What Airflow gives a deadline alert: plain dictionaries."""
     dag_run = {"dag_id": "dag", "run_id": run, "logical_date": "2026-11-01T00:00:00Z", "state": "running"}
-    return {"dag_run": dag_run, "deadline": {"id": "1", "deadline_time": "2026-11-01T01:00:00Z"}}
+    return {"dag_run": dag_run, "deadline": {"id": "1", "deadline_time": f"2026-11-01T0{hour}:00:00Z"}}
 
 
 @pytest.mark.skipif(not hasattr(PostHogNotifier, "__await__"), reason="Airflow has deadline alerts since 3.1")
-def test_a_deadline_alert_is_told_once_for_each_run(connected: EmulatorProcess) -> None:
-    async def told(run: str) -> None:
+def test_a_deadline_alert_is_told_once_for_each_run_and_deadline(connected: EmulatorProcess) -> None:
+    async def told(run: str, hour: int) -> None:
         # Airflow's triggerer passes the context to a callable that takes one, and awaits what that returns.
-        await PostHogNotifier(content="late", context=alert(run))  # type: ignore[misc]
+        await PostHogNotifier(content="late", context=alert(run, hour))  # type: ignore[misc]
 
-    for run in ("a", "a", "b"):
-        asyncio.run(told(run))
+    for run, hour in (("a", 1), ("a", 1), ("b", 1), ("a", 2)):
+        asyncio.run(told(run, hour))
     found = annotations()
-    assert len(found) == 2
+    assert len(found) == 3
     assert {mark["date_marker"][:10] for mark in found} == {"2026-11-01"}
 
 
