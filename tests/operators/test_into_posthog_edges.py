@@ -15,6 +15,7 @@ from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.notifications.posthog import PostHogNotifier
 from airflow_provider_posthog.operators.annotations import PostHogAnnotationOperator
 from airflow_provider_posthog.operators.capture import PostHogCaptureOperator
+from airflow_provider_posthog.storage import shrink_guard
 from airflow_provider_posthog.tasks.cohort_members import packs_of
 from tests.operators.support import connect, connected, context
 from tests.operators.test_into_posthog import annotations, audience, flag, members, people, records, set_flag
@@ -48,6 +49,26 @@ def test_a_load_that_fails_removes_nobody(people: list[str]) -> None:
     with pytest.raises(PostHogIncompleteError, match="1 ids have no person"):
         audience(sql="SELECT 'p1' UNION SELECT 'nobody'", sql_conn_id="shop", replace=True)
     assert members(number) == set(people)
+
+
+def test_a_source_of_nobody_does_not_empty_a_cohort(people: list[str]) -> None:
+    number = audience()["cohort_id"]
+    nobody = {"sql": "SELECT 'p1' WHERE 1 = 2", "sql_conn_id": "shop", "replace": True}
+    with pytest.raises(PostHogIncompleteError, match="30 persons would be removed, and 0 would be in it") as raised:
+        audience(**nobody)
+    assert raised.value.lasting
+    assert members(number) == set(people)
+    assert audience(**nobody, allow_shrink="True")["members"] == 0
+
+
+def test_nor_does_a_source_of_few(monkeypatch: pytest.MonkeyPatch, people: list[str]) -> None:
+    number = audience()["cohort_id"]
+    monkeypatch.setattr(shrink_guard, "MIN_ROWS", 10)
+    few = {"sql": "SELECT user_id FROM scores LIMIT 14", "sql_conn_id": "shop", "replace": True}
+    with pytest.raises(PostHogIncompleteError, match="16 persons would be removed, and 14 would be in it"):
+        audience(**few)
+    assert members(number) == set(people)
+    assert audience(**few, max_shrink=0.6)["removed"] == 16
 
 
 def test_whom_posthog_does_not_remove_fails_the_task(connected: EmulatorProcess, people: list[str]) -> None:
