@@ -21,6 +21,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
+from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, last_calculation
 from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids_of, packs_of
@@ -68,6 +69,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param object_storage_conn_id: Airflow's connection for that storage, and for that of ``rejects_path``.
     :param column: the column with the distinct ids; default: ``distinct_id``, else the first.
     :param replace: remove everybody from the cohort who is not among the members; nobody if the task fails.
+    :param max_shrink: the largest share of its persons, old and new, that may be removed, from 0 to 1; for 1,000
+        persons and more. A cohort is never emptied.
+    :param allow_shrink: remove whoever is not among the members, however many.
     :param rejects_path: a file (JSON lines) that names each id without a person, each row without an id, and each
         person that is not in it.
     :param max_rejects: how many ids may have no person, and rows no id.
@@ -81,8 +85,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
         (that should be in it), ``members`` (that are), ``removed``, ``rejected`` (ids without a person,
         and rows without an id), ``rejects_path``.
     :raises PostHogSettingsError: if an argument is wrong.
-    :raises PostHogIncompleteError: if a person is not in the cohort afterwards, or more ids than ``max_rejects`` have
-        none.
+    :raises PostHogIncompleteError: if a person is not in the cohort afterwards, more ids than ``max_rejects`` have
+        none, or far fewer persons would take the place of its members.
     :raises PostHogJobFailed: if PostHog could not calculate it.
     """
 
@@ -99,6 +103,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
         "format",
         "object_storage_conn_id",
         "column",
+        "max_shrink",
+        "allow_shrink",
         "rejects_path",
         "max_rejects",
     )
@@ -123,6 +129,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
         object_storage_conn_id: str | None = None,
         column: str | None = None,
         replace: bool = False,
+        max_shrink: float | str = MAX_SHRINK,
+        allow_shrink: bool | str = False,
         rejects_path: str | os.PathLike[str] | None = None,
         max_rejects: int = 0,
         poll_interval: float | timedelta = 5.0,
@@ -142,6 +150,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         self.object_storage_conn_id = object_storage_conn_id
         self.column = column
         self.replace = replace
+        self.max_shrink, self.allow_shrink = max_shrink, allow_shrink
         self.rejects_path, self.max_rejects = rejects_path, max_rejects
         self.poll_interval = poll_interval
         self.timeout = timeout
@@ -182,16 +191,17 @@ class PostHogStaticCohortOperator(PostHogOperator):
         ids: list[str] | None = None
         unknown, blank = list[str](), 0
         if self.query:
-            statement = {"kind": "HogQLQuery", "query": self.query, "values": dict(self.values or {})}
+            statements = [{"kind": "HogQLQuery", "query": self.query, "values": dict(self.values or {})}]
             wanted = people.of_query(self.query, self.values or {})
-            fill = self._fill(cohort, [statement], filled, context)
         else:
             ids, blank = self._ids()
             persons, unknown = people.resolve(ids)
             wanted = set(persons.values())
             # In an order that stays, whatever the database's: a task that was deferred finds where it was.
-            packs = packs_of(sorted(persons))
-            fill = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in packs], filled, context)
+            statements = [queries.hogql(_FILL, {"ids": some}) for some in packs_of(sorted(persons))]
+        if self.replace and cohort is not None:
+            self._check_shrink(cohort["id"], people.of_cohort(int(cohort["id"])), wanted)
+        fill = self._fill(cohort, statements, filled, context)
         number = fill.cohort
         members = people.of_cohort(number)
         missing = sorted(wanted - members)
@@ -222,6 +232,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
         if self.sql and not self.sql_conn_id:
             raise PostHogSettingsError("sql_conn_id", "is empty.", "Write the database's connection.")
         count_of("max_rejects", self.max_rejects)
+        ShrinkGuard.of(self.max_shrink, self.allow_shrink)
         seconds_of("poll_interval", self.poll_interval, 0.01)
         seconds_of("timeout", self.timeout, 0)
         if not self.rejects_path:
@@ -229,6 +240,16 @@ class PostHogStaticCohortOperator(PostHogOperator):
         output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.object_storage_conn_id)
         output.check()
         return output
+
+    def _check_shrink(self, number: int, members: set[str], wanted: set[str]) -> None:
+        """Refuse to empty a cohort, or nearly: a source that failed upstream looks like an audience that is gone."""
+        # With those who are put in: a later try, which finds some of them in it, has to decide alike.
+        if ShrinkGuard.of(self.max_shrink, self.allow_shrink).refuses(len(members | wanted), len(wanted)):
+            raise PostHogIncompleteError(
+                f"Cohort {number}: {len(members - wanted):,} persons would be removed, and {len(wanted):,} would be in "
+                "it. Nothing was changed. If the others really have to go, set allow_shrink=True for one run.",
+                lasting=True,
+            )
 
     def _ids(self) -> tuple[list[str], int]:
         """Return the different ids that were given, and how many rows have none."""

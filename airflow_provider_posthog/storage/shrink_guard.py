@@ -38,6 +38,16 @@ class ShrinkGuard:
         """
         return cls(_share(max_shrink), _boolean(allow_shrink))
 
+    def refuses(self, before: int, after: int) -> bool:
+        """Return whether too few would take the place of those that are there.
+
+        :param before: how many are there.
+        :param after: how many would take their place.
+        """
+        if self.allow_shrink or before <= 0 or after >= before:
+            return False
+        return after <= 0 or (before >= MIN_ROWS and after < before * (1 - self.max_shrink))
+
     def check(self, what: str, before: int, after: int) -> None:
         """Do nothing, unless too few rows would take the place of those that are there.
 
@@ -46,10 +56,7 @@ class ShrinkGuard:
         :param after: how many rows would take their place.
         :raises PostHogIncompleteError: if they are too few.
         """
-        if self.allow_shrink or before <= 0 or after >= before:
-            return
-        too_few = before >= MIN_ROWS and after < before * (1 - self.max_shrink)
-        if after <= 0 or too_few:
+        if self.refuses(before, after):
             raise PostHogIncompleteError(
                 f"{what}: {before:,} rows are there, and PostHog shows {after:,} to take their place. Nothing was "
                 "changed. PostHog may be hiding rows (its events retention, a key that sees less, a lagging replica). "
