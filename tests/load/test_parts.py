@@ -60,6 +60,16 @@ def test_parts_are_kept_and_found_by_a_later_try(opened: Opened, monkeypatch: py
     assert parts_of(opened).notes() == []
 
 
+@pytest.mark.parametrize("gone", [0, 1])
+def test_parts_of_which_one_is_gone_are_none(opened: Opened, gone: int) -> None:
+    """What follows a gap would be taken for all that there is."""
+    kept = parts_of(opened)
+    for number in range(3):
+        kept.add(number, {**OWNER, "n": number}, b"x")
+    opened[1].run(f"DELETE FROM {kept.name} WHERE part = {gone}")
+    assert parts_of(opened).notes() == []
+
+
 def test_a_load_that_begins_anew_has_only_its_own_parts(opened: Opened) -> None:
     for number in range(2):
         parts_of(opened).add(0, {**OWNER, "n": number}, b"x")
