@@ -215,6 +215,15 @@ class WatchedJobOperator(PostHogJobOperator):
             self._before = KnownBefore.of_run(self._identity, self.server_time(call)[1])
         return self._before
 
+    def found(self, text: str, created: float, request: Mapping[str, Any]) -> Job:
+        """Return a job of an earlier try that was found by what it is about.
+
+        :param text: what is waited for.
+        :param created: when it was created, in seconds since 1970 by PostHog's clock, which may be behind ours.
+        :param request: what :meth:`prepare` returned.
+        """
+        return Job(text, self.marker_of(request), max(created, self._identity.since))
+
     def marker_of(self, request: Mapping[str, Any]) -> str:
         """Return the marker of a job that was found by what it is about.
 

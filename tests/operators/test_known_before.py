@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from airflow_provider_posthog.operators.batch_exports import (
 )
 from airflow_provider_posthog.operators.experiments import PostHogExperimentResultsOperator
 from airflow_provider_posthog.operators.warehouse import PostHogRunViewOperator, PostHogSyncSourceOperator
-from airflow_provider_posthog.tasks import job_start, known_before, watched_job
+from airflow_provider_posthog.tasks import job, job_start, known_before, watched_job
 from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, task_deferred
 from tests.operators.test_batch_exports import FIRST, days_ago
@@ -142,15 +144,35 @@ def test_what_the_killed_try_has_started_is_taken_up_though_it_could_not_keep_it
 
 
 @starting
-def test_where_nothing_is_kept_the_beginning_of_the_run_decides(kind: Kind, connected: EmulatorProcess) -> None:
+@pytest.mark.parametrize("ahead", [0, 3600])
+def test_where_nothing_is_kept_the_beginning_of_the_run_decides(
+    kind: Kind, connected: EmulatorProcess, ahead: int
+) -> None:
     before = finish(kind.make(), context(run_id="before", began=long_ago()))
-    connected.advance(5)
+    connected.advance(ahead)
     began = datetime.now(timezone.utc)
     first = finish(kind.make(), context(try_number=2, began=began))
     assert first[kind.job_id] != before[kind.job_id]
     again = finish(kind.make(), context(try_number=2, began=began))
     assert again[kind.job_id] == first[kind.job_id]
     assert kind.posts() == 2
+
+
+@starting
+@pytest.mark.parametrize("kept", [True, False], ids=["with Airflow's store", "without"])
+def test_posthog_s_clock_may_be_behind(kind: Kind, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    """Ours is an hour ahead, in the worker and for the scheduler who wrote down when the run began."""
+    store = Deadly(job_start.STORE_KEY, kept=False) if kept else None
+    for module in (known_before, watched_job, job_start, job):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: time.time() + 3600, sleep=time.sleep))
+    began = long_ago() + timedelta(hours=1)
+    if kept:
+        with pytest.raises(Killed):
+            kind.make().execute(context(store=store, began=began))
+    else:
+        finish(kind.make(), context(began=began))
+    finish(kind.make(), context(try_number=2, store=store, began=began))
+    assert kind.posts() == 1
 
 
 @pytest.mark.parametrize("kind", ["sync", "view"], indirect=True)

@@ -166,13 +166,13 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the backfills of the same range that this task may have started, newest first."""
         known = self.known(batch_exports.retrieve(request["export"]))
-        marker = self.marker_of(request)
         for backfill in self.hook.client.pages(batch_exports.backfills(request["export"])):
             at, backfill_id = _created(backfill), str(backfill["id"])
             if at < known.until and not states.is_live(backfill):
                 return
             if _is_of(backfill, request) and not known.has(backfill_id, at):
-                yield Job(backfill_text(request["export"], backfill_id, at), marker, at), states.of_run(backfill)
+                text = backfill_text(request["export"], backfill_id, at)
+                yield self.found(text, at, request), states.of_run(backfill)
 
     def _same(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> list[Mapping[str, Any]]:
         """Return the backfills of the same range among the newest."""
