@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -24,6 +24,7 @@ from airflow_provider_posthog.sensors.batch_exports import PostHogBatchExportRun
 from tests.emulator.client import Client
 from tests.operators.support import connected, context, finish
 from tests.operators.test_batch_exports import FIRST, days_ago, make, operator
+from tests.support.forwarding import connection_through, forward
 from tests.support.scripted import Received, Reply, ScriptedServer
 
 __all__ = ["connected"]
@@ -47,19 +48,14 @@ def lie(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator
             change(found)
         return found
 
-    def forward(received: Received) -> Reply:
-        kept = {name: received.headers[name] for name in ("authorization", "content-type") if name in received.headers}
-        answer = requests.request(
-            received.method, connected.url + received.path, data=received.body, headers=kept, timeout=10
-        )
-        body = answer.content
-        if "/batch_exports/" in received.path:
-            body = json.dumps(json.loads(body, object_hook=changed)).encode()
-        return Reply(answer.status_code, {"Content-Type": "application/json", "Date": answer.headers["Date"]}, body)
+    def between(received: Received) -> Reply:
+        reply = forward(connected, received)
+        if "/batch_exports/" not in received.path:
+            return reply
+        return replace(reply, body=json.dumps(json.loads(reply.body, object_hook=changed)).encode())
 
-    with ScriptedServer(Reply(by=forward)) as server:
-        text = connected.airflow_connection_json().replace(str(connected.url.rpartition(":")[2]), str(server.port))
-        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", text)
+    with ScriptedServer(Reply(by=between)) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", connection_through(server, connected))
         yield changes.append
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -25,6 +27,8 @@ from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, task_deferred
 from tests.operators.test_batch_exports import FIRST, days_ago
 from tests.operators.test_experiments import experiment
+from tests.support.forwarding import connection_through, forward
+from tests.support.scripted import Received, Reply, ScriptedServer
 
 
 class Killed(BaseException):
@@ -187,6 +191,37 @@ def test_what_the_killed_try_was_about_to_ask_for_is_asked_for_once(
     assert kind.posts() == times - 1
     assert finish(kind.make(), context(try_number=2, store=store))[kind.job_id]
     assert kind.posts() == 1
+
+
+@pytest.mark.parametrize("kind", ["backfill", "retry", "sync", "view"], indirect=True)
+def test_what_is_just_being_asked_for_is_cancelled_by_a_kill(
+    kind: Kind, connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Airflow kills: its handler of SIGTERM calls ``on_kill()`` while the request is open."""
+    connected.settings(batch_run_seconds=600, warehouse_job_seconds=600)
+    task, asked, main = kind.make(), threading.Event(), threading.main_thread()
+
+    def between(received: Received) -> Reply:
+        if received.path.endswith(("/backfills/", "/retry/", "/reload/", "/run/")) and received.method == "POST":
+            signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+            asked.wait(10)
+        return forward(connected, received)
+
+    def killed(*_: object) -> None:
+        asked.set()
+        task.on_kill()
+        raise Killed
+
+    before = signal.signal(signal.SIGUSR1, killed)
+    try:
+        with ScriptedServer(Reply(by=between)) as server:
+            monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", connection_through(server, connected))
+            with pytest.raises(Killed):
+                task.execute(context())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert kind.posts() == 1
+    assert any(call["status"] == 200 for call in connected.calls("/cancel/", "POST"))
 
 
 def test_a_backfill_that_somebody_has_started_is_not_cancelled(connected: EmulatorProcess) -> None:

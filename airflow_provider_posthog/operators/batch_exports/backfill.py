@@ -141,7 +141,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             if live is not None:
                 self.log.info("Taking up backfill %s of the same range, which goes on already", live.get("id"))
                 return backfill_text(export_id, str(live["id"]), SOMEBODYS), {}
-            self.keep_known(at, ((str(backfill["id"]), _created(backfill)) for backfill in same))
+            self.keep_known(at, ((str(backfill["id"]), _created(backfill)) for backfill in same), request)
             call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
             try:
                 answer = self.hook.client.send(call)

@@ -107,7 +107,7 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
             if at > last:
                 break
             time.sleep(0.5)  # a run is told from those before by whole seconds
-        self.keep_known(at, ((str(run["id"]), row(run)["created"] or 0.0) for run in runs))
+        self.keep_known(at, ((str(run["id"]), row(run)["created"] or 0.0) for run in runs), request)
         try:
             self.hook.client.send(batch_exports.retry_run(export_id, str(run_id)))
         except PostHogError as error:
