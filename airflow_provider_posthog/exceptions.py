@@ -35,15 +35,19 @@ _SIGNATURES = pattern(
     r"(?<![A-Za-z])(?:Signature|sig|Policy|hdnts|access_token|token))(?:=|%(?:25)?3D))[^&\s'\"<>,;]+"
 )
 
+#: A person's UUID in an address: whoever knows a distinct id can calculate it.
+PERSON_PATHS = pattern(r"(?i)(/persons?/)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f-])")
+
 
 def clean(text: object) -> str:
-    """Make text from a server fit for a log: no keys, signatures and e-mail addresses, at most 500 characters.
+    """Make text from a server fit for a log: no keys, signatures, e-mail addresses and persons, at most 500 characters.
 
     :param text: what PostHog or a library said.
     """
     whole = str(text).encode("utf-8", "replace").decode()  # a lone surrogate would break the log it is written to
     shown = _QUERIES.sub(r"\1?<hidden>", _CREDENTIALS.sub(r"\1", whole[:_MAX_READ]))
     shown = _EMAILS.sub("<e-mail>", _SIGNATURES.sub(r"\1<hidden>", _SECRETS.sub("<key>", shown)))
+    shown = PERSON_PATHS.sub(r"\1<uuid>", shown)
     if len(whole) > _MAX_READ:
         shown = shown[:-_MAX_SECRET]  # the end may be half an address
     if len(shown) <= _MAX_DETAIL and len(whole) <= _MAX_READ:
@@ -110,7 +114,8 @@ TASKS_WITHOUT_PERSON = (
 )
 _WITHOUT_PERSON = (
     "The connection's key is a project secret key (phs_...), which belongs to no person. It can serve "
-    f"{TASKS_WITHOUT_PERSON}. Use a personal API key (phx_...) for anything else."
+    f"{TASKS_WITHOUT_PERSON}. Use a personal API key (phx_...) for anything else. If the task is one of these, check "
+    "that the key is still in PostHog's list, and that the host is its region."
 )
 
 
@@ -207,9 +212,10 @@ class PostHogNotFoundError(PostHogAPIError):
 
     def hint(self) -> str:
         """Say what to look at, where it is the connection rather than the thing."""
-        if re.fullmatch(r"/api/\w+/\d+/", self.path):
+        said = (self.detail or "").lower()
+        if re.fullmatch(r"/api/\w+/\d+/", self.path) or said.startswith("project not found"):
             return "Check the connection's project_id, and that its host is the region where the project is."
-        if "route not found" in (self.detail or "").lower():
+        if "route not found" in said or "api endpoint not found" in said:
             return "Check the connection's host: it may be no PostHog, or an old one."
         return ""
 

@@ -12,6 +12,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogAuthenticationError,
     PostHogError,
     PostHogIncompleteError,
+    PostHogJobFailed,
     PostHogNotFoundError,
     PostHogPermissionError,
     PostHogQuotaError,
@@ -33,6 +34,11 @@ _LASTING = (
 )
 #: A 400 that says how busy ClickHouse is, not what is wrong with the request.
 _BUSY = re.compile(r"(?i)time[ _]?out|timed out|too[ _]slow|execution[ _]time|memory[ _]limit|simultaneous")
+#: How PostHog words what is wrong with a query: a job fails of that after it was taken with 200.
+_WRONG_QUERY = re.compile(
+    r"(?i)unable to resolve|unknown (?:table|field)|unsupported function|no viable alternative|mismatched input"
+    r"|extraneous input|unresolved placeholder|placeholder \{|type_mismatch|query size exceeded"
+)
 #: The longest wait that PostHog is believed: its longest bucket holds a day. A proxy may ask for years.
 LONGEST = timedelta(days=1)
 
@@ -44,10 +50,10 @@ class PostHogRetryPolicy(RetryPolicy):
 
         load = PostHogToSqlOperator(..., task_id="load", retries=5, retry_policy=PostHogRetryPolicy())
 
-    Wrong settings, keys, scopes and queries (400, 401, 402, 403, 404), rows that PostHog hides, and loads that would
-    replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is tried again after it. All
-    other errors, also those of other packages, follow the task's own ``retries`` and ``retry_delay``. There are never
-    more tries than ``retries`` allows.
+    Wrong settings, keys, scopes and queries (400, 401, 402, 403, 404; jobs that fail of them, too), rows that PostHog
+    hides, and loads that would replace rows by far fewer fail without another try. A 429 or 503 with a time to wait is
+    tried again after it. All other errors, also those of other packages, follow the task's own ``retries`` and
+    ``retry_delay``. There are never more tries than ``retries`` allows.
 
     :raises PostHogSettingsError: before Airflow 3.3, which has no retry policies.
     """
@@ -108,6 +114,9 @@ def _of_posthog(exception: BaseException) -> PostHogError | None:
 def _is_lasting(error: PostHogError) -> bool:
     if isinstance(error, PostHogIncompleteError):
         return error.lasting
-    if isinstance(error, PostHogValidationError) and _BUSY.search(f"{error.code} {error.detail}"):
-        return False
+    if isinstance(error, PostHogJobFailed):
+        return error.lasting or bool(_WRONG_QUERY.search(str(error)))
+    if isinstance(error, PostHogValidationError):
+        text = f"{error.code} {error.detail}"
+        return bool(_WRONG_QUERY.search(text)) or not _BUSY.search(text)
     return isinstance(error, _LASTING)

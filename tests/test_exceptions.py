@@ -216,7 +216,9 @@ def test_what_an_error_says() -> None:
     [
         ("/api/projects/999/", "Project not found.", "project_id, and that its host is the region"),
         ("/api/environments/7/", None, "project_id, and that its host is the region"),
+        ("/api/projects/999/query/", "Project not found.", "project_id, and that its host is the region"),
         ("/api/projects/1/query/", "API route not found", "host: it may be no PostHog"),
+        ("/api/environments/1/query/", "API endpoint not found.", "host: it may be no PostHog"),
     ],
 )
 def test_a_404_of_the_project_or_of_no_posthog_says_what_to_look_at(path: str, detail: str | None, says: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
-from airflow_provider_posthog.api.arguments import FILLED, Check, Limit, Number, Offset, Time, time_text
+from airflow_provider_posthog.api.arguments import FILLED, Check, Limit, Number, Offset, Text, Time, time_text
 from airflow_provider_posthog.api.call import Call, json_item, json_page
 from airflow_provider_posthog.api.endpoint import endpoint
 
@@ -44,13 +44,14 @@ class AnnotationPage(TypedDict, total=False):
 
 
 @endpoint("GET", "annotations/", scopes=_READ, paging="offset")
-def list(*, limit: Limit = 100, offset: Offset = 0) -> Call[AnnotationPage]:
-    """List annotations, newest first.
+def list(*, limit: Limit = 100, offset: Offset = 0, search: Text | None = None) -> Call[AnnotationPage]:
+    """List annotations, those of the latest ``date_marker`` first.
 
     :param limit: annotations per page.
     :param offset: how many to leave out.
+    :param search: only those with this text in their content.
     """
-    return list.call(json_page, query={"limit": limit, "offset": offset or None})
+    return list.call(json_page, query={"limit": limit, "offset": offset or None, "search": search})
 
 
 @endpoint("POST", "annotations/", scopes=_WRITE)
@@ -77,10 +78,14 @@ def create(
 
 
 @endpoint("PATCH", "annotations/{id}/", scopes=_WRITE)
-def update(annotation_id: Number, *, content: Content) -> Call[Annotation]:
-    """Change the text of an annotation.
+def update(annotation_id: Number, *, content: Content, date_marker: Time | None = None) -> Call[Annotation]:
+    """Change an annotation.
 
     :param annotation_id: its number.
     :param content: the new text.
+    :param date_marker: the time that it marks from now on; ``None`` to leave it.
     """
-    return update.call(json_item, json={"content": content}, id=annotation_id)
+    body: dict[str, Any] = {"content": content}
+    if date_marker is not None:
+        body["date_marker"] = time_text(date_marker)
+    return update.call(json_item, json=body, id=annotation_id)

@@ -353,7 +353,9 @@ def _of_connecting(text: str) -> NoAnswer:
     if NO_HANDSHAKE.search(text):
         return NoAnswer("no trusted TLS connection: see the connection's verify", sent=False, lasting=True)
     if "WRONG_VERSION_NUMBER" in text:
-        return NoAnswer("what answered does not speak TLS: should the host be http://?", sent=False, lasting=True)
+        return NoAnswer(
+            "what answered does not speak TLS (begin the host with http:// if it has none)", sent=False, lasting=True
+        )
     if _NO_SUCH_HOST.search(text):
         return NoAnswer("no connection (DNS knows no such host)", sent=False)
     return NoAnswer("no connection (refused, or too slow)", sent=False)

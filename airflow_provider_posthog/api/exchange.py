@@ -261,8 +261,10 @@ class Exchange(Generic[T]):
             times = f" ({self._attempt} attempts)" if self._attempt > 1 else ""
             text = f"{self._shown}: {outcome.reason}{times}, at {self._host}"
             return PostHogTransportError(text, sent=outcome.sent, too_large=outcome.too_large)
-        left = self._bytes.describe(time.monotonic()) if self._is_out_of_bytes(outcome) else ""
-        error = error_of(outcome, self.call.method, self.path, message=left)
+        now, is_of_bytes = time.monotonic(), self._is_out_of_bytes(outcome)
+        error = error_of(outcome, self.call.method, self.path, message=self._bytes.describe(now) if is_of_bytes else "")
+        if is_of_bytes and isinstance(error, PostHogAPIError) and error.retry_after is None:
+            error.retry_after = self._bytes.until(now, 1.0)  # before that, nothing is sent anyway
         if isinstance(error, PostHogAPIError) and self._of_secret_key:
             error.of_secret_key = True
         return error

@@ -73,6 +73,11 @@ def series_of(experiment_id: int, metric: Mapping[str, Any]) -> Steps[dict[str, 
     :param experiment_id: the experiment's number.
     :param metric: one of :func:`metrics_of`.
     """
+    answer = yield from _timeseries(experiment_id, metric)
+    return _days(answer)
+
+
+def _timeseries(experiment_id: int, metric: Mapping[str, Any]) -> Steps[Mapping[str, Any]]:
     if not metric.get("fingerprint"):
         return {}
     try:
@@ -81,7 +86,12 @@ def series_of(experiment_id: int, metric: Mapping[str, Any]) -> Steps[dict[str, 
         )
     except PostHogNotFoundError:  # servers before 2026 answer 404 if there are no results
         return {}
-    return {day: result for day, result in (answer.get("timeseries") or {}).items() if isinstance(result, Mapping)}
+    return answer if isinstance(answer, Mapping) else {}
+
+
+def _days(answer: Mapping[str, Any]) -> dict[str, Any]:
+    days = answer.get("timeseries") or {}
+    return {str(day): result for day, result in days.items() if isinstance(result, Mapping)}
 
 
 def calculated(run: Mapping[str, Any]) -> tuple[dict[str, Mapping[str, Any]], dict[str, str]]:
@@ -172,8 +182,8 @@ def result(*, experiment_id: int, metric: str | None = None, variant: str | None
         return Finding(Verdict("pending", "it is not launched yet"), {"experiment_id": experiment_id})
     if not chosen:
         return Finding(Verdict("failed", "it has no such metric", final=True), {"experiment_id": experiment_id})
-    series = yield from series_of(experiment_id, chosen[0])
-    rows = list(rows_of(experiment, chosen[0], series))
+    answer = yield from _timeseries(experiment_id, chosen[0])
+    rows = list(rows_of(experiment, chosen[0], _days(answer)))
     latest = [row for row in rows if row["day"] == rows[-1]["day"] and not row["is_baseline"]] if rows else []
     shown = [row for row in latest if variant is None or row["variant"] == variant]
     significant = [row for row in shown if row["significant"]]
@@ -183,4 +193,8 @@ def result(*, experiment_id: int, metric: str | None = None, variant: str | None
         return Finding(Verdict("succeeded", f"significant: {names}"), facts)
     if experiment.get("end_date") and shown:
         return Finding(Verdict("failed", "it has ended, and its result is not significant", final=True), facts)
+    if not rows and answer.get("status") == "failed":
+        errors = answer.get("errors")
+        first = next(iter(errors.values()), None) if isinstance(errors, Mapping) else errors
+        return Finding(Verdict("pending", f"PostHog could not calculate it so far: {_message(first)}"), facts)
     return Finding(Verdict("pending", "no result is significant yet" if shown else "there is no result yet"), facts)

@@ -54,16 +54,21 @@ def retrieve(flag_id: Number) -> Call[FeatureFlag]:
 
 
 @endpoint("PATCH", "feature_flags/{id}/", scopes=_WRITE)
-def update(flag_id: Number, *, filters: Object | None = None, active: bool | None = None) -> Call[FeatureFlag]:
+def update(
+    flag_id: Number, *, filters: Object | None = None, active: bool | None = None, seen: Object | None = None
+) -> Call[FeatureFlag]:
     """Change a feature flag.
 
     :param flag_id: its number.
     :param filters: its conditions, all of them.
     :param active: whether it is on.
+    :param seen: the flag as it was read: PostHog answers 409 if somebody else has changed the same of it since.
     """
     body: dict[str, Any] = {}
     if filters is not None:
         body["filters"] = dict(filters)
     if active is not None:
         body["active"] = active
+    if seen is not None and isinstance(seen.get("version"), int):
+        body |= {"version": seen["version"], "original_flag": {name: seen.get(name) for name in body}}
     return update.call(json_item, json=body, id=flag_id)

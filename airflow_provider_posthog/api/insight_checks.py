@@ -278,7 +278,8 @@ def _judge(gate: Gate, answer: Timed[Insight]) -> _Judgement:
     try:
         made = readings(insight, gate.pick, answer.at)
     except PostHogSettingsError as error:
-        return Verdict("failed", str(error))
+        # The insight itself is the subject already.
+        return Verdict("failed", f"it {error.problem} {error.remedy}" if error.field == "insight" else str(error))
     stale = next((reading for reading in made if reading.stale), None)
     return made if stale is None else _Old(f"It has no value: {stale.reason}.")
 

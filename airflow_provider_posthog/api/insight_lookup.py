@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 #: A short id may consist of digits too, but only a number is written without leading zeros.
 _NUMBER = pattern("[1-9][0-9]{0,17}")
+_PAGE = pattern(r".*/insights/([A-Za-z0-9]{1,64})(?:[/?#].*)?")
 
 
 def find(insight: object) -> Steps[Insight]:
@@ -130,6 +131,8 @@ def key_of(insight: object) -> str:
     if isinstance(insight, Mapping):
         insight = insight.get("id") or insight.get("short_id")
     text = str(insight).strip()
+    if isinstance(insight, str) and (page := _PAGE.fullmatch(text)):
+        raise PostHogSettingsError("insight", "is the address of a page.", f"Write {page[1]!r}.")
     if isinstance(insight, bool) or not isinstance(insight, (int, str)) or not 0 < len(text) <= 64:
         raise PostHogSettingsError(
             "insight",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 
+from airflow_provider_posthog.exceptions import PERSON_PATHS
+
 #: A parameter of an address: a signature, an e-mail address, a name. Only the excepted ones are never private.
 _PARAMETER = re.compile(r"(?i)([?&](?!(?:limit|offset|page|refresh|format|kind)=)[^=&\s]+=)[^&\s]+")
 
@@ -13,6 +15,10 @@ _HEADER = re.compile(
     r"""(?i)(\(b(['"])(?:set-cookie|location|content-location|link|refresh|authorization|proxy-authenticate|"""
     r"""www-authenticate)\2, )b(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 )
+
+
+def _hidden(text: str) -> str:
+    return PERSON_PATHS.sub(r"\1***", _PARAMETER.sub(r"\1***", text))
 
 
 class HidePrivateParameters(logging.Filter):
@@ -24,7 +30,9 @@ class HidePrivateParameters(logging.Filter):
         :param record: the record.
         """
         if isinstance(record.args, tuple):
-            record.args = tuple(_PARAMETER.sub(r"\1***", a) if isinstance(a, str) else a for a in record.args)
+            record.args = tuple(
+                _hidden(argument) if isinstance(argument, str) else argument for argument in record.args
+            )
         return True
 
 

@@ -128,6 +128,8 @@ def parse_project_id(value: object) -> int | None:
             "project_id", "is '@current', which follows the project that the key's owner last looked at.", remedy
         )
     if isinstance(value, bool) or not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+        if of_page := re.search(r"//[^?#]*/(?:projects?|environments)/([1-9][0-9]{0,17})(?![0-9])", text):
+            raise PostHogSettingsError("project_id", "is the address of a page.", f"Write {of_page[1]}.")
         shown = "a project token (phc_...)" if text.startswith("phc_") else repr(clean(text)[:40])
         raise PostHogSettingsError("project_id", f"is {shown}, not a project's number.", remedy)
     return int(text)

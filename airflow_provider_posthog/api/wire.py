@@ -298,7 +298,11 @@ def _of_kind(error: requests.RequestException) -> NoAnswer:
         return _of_proxy(getattr(reason or cause, "original_error", None))
     if isinstance(error, requests.exceptions.SSLError):
         if "WRONG_VERSION_NUMBER" in str(reason or error):
-            return NoAnswer("what answered does not speak TLS: should the host be http://?", sent=False, lasting=True)
+            return NoAnswer(
+                "what answered does not speak TLS (begin the host with http:// if it has none)",
+                sent=False,
+                lasting=True,
+            )
         if not NO_HANDSHAKE.search(str(reason or error)):
             return NoAnswer("the TLS connection broke", sent=True)
         why = f"no trusted TLS connection ({type(error).__name__}): see the connection's verify"

@@ -120,19 +120,24 @@ def _due(where: str, within: int) -> int:
 def _verify(where: str, page: str | None, keys: Keys, head: str | None) -> int:
     verdicts = list(_verdicts(where, keys))
     fs, path = _open(where)
-    ledger = verify_ledger(path, fs, keys, head) if fs.isdir(path) else None
+    noted = {
+        verdict.request_id: entry for verdict in verdicts if verdict.source != path and (entry := verdict.entered_as)
+    }
+    ledger = verify_ledger(path, fs, keys, head, noted) if fs.isdir(path) else None
     if not verdicts and ledger is None:
         raise FileNotFoundError(f"there is no certificate in {where}")
     if page and len(verdicts) > 1:
         raise ValueError(f"{where} holds {len(verdicts)} certificates; --report makes a page of one")
     print("\n".join([*map(summary, verdicts), *([ledger.summary()] if ledger else [])]))
+    if ledger is None and any(verdict.source != path for verdict in verdicts) and fs.isdir(path):
+        print(f"{path}\n  ledger: there is none, so that a certificate that was removed would not be missed")
     if page and verdicts:
         with open(page, "w", encoding="utf-8") as file:
             file.write(report(verdicts[0]))
         print(f"  report: {page}")
     if ledger is not None and (ledger.problems or not (verdicts or ledger.origin_checked)):
         return DAMAGED if ledger.problems else NOT_CHECKED
-    return _status(verdicts)
+    return _status(verdicts) or (OPEN if ledger is not None and ledger.unended else 0)
 
 
 def _status(verdicts: Sequence[Verdict]) -> int:
@@ -190,12 +195,10 @@ def _verdicts(where: str, keys: Keys) -> Iterator[Verdict]:
 
 
 def _folders(fs: AuditFileSystem, path: str) -> list[str]:
-    """Return the folder itself if it has records, and otherwise the folders in it that have."""
-    names = file_names(path, fs)
-    if any(is_record_name(name) for name in names):
-        return [path]
-    inside = [f"{path}/{name}" for name in names if not name.startswith((".", LEDGER)) and fs.isdir(f"{path}/{name}")]
-    return [folder for folder in inside if any(is_record_name(name) for name in file_names(folder, fs))]
+    """Return the folder itself and those in it, as far as they have records: records beside folders hide none."""
+    names = [name for name in file_names(path, fs) if not name.startswith(".") and name != LEDGER]
+    folders = [path, *(f"{path}/{name}" for name in names if fs.isdir(f"{path}/{name}"))]
+    return [folder for folder in folders if any(is_record_name(name) for name in file_names(folder, fs))]
 
 
 def _open(where: str) -> tuple[AuditFileSystem, str]:

@@ -207,6 +207,15 @@ class AuditTrail:
         payload = tell({**facts, "outcome": outcome, "states": states}, self.pseudonyms)
         return self._append("closed", "", server_at, payload)
 
+    def check_origin(self) -> None:
+        """Refuse to continue a trail that was begun with another salt or key, before anything else is done.
+
+        :raises PostHogSettingsError: if it was.
+        :raises AuditError: if its first record is damaged or forged.
+        """
+        for name in record_names(self.folder, self._fs)[:1]:
+            self._check_origin(_read(self._fs, self.folder, name))
+
     def records(self) -> Iterator[AuditRecord]:
         """Yield the existing records, in their order.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names, record_names, request_folder
@@ -29,6 +29,7 @@ class LedgerVerdict:
     :param requests: what it says of each request.
     :param heads: the hashes of its newest entries: one, or several after tasks wrote at the same moment.
     :param notes: what is worth checking, but not wrong.
+    :param unended: requests whose certificate is closed, and of which the ledger does not have the end.
     """
 
     source: str
@@ -38,6 +39,7 @@ class LedgerVerdict:
     requests: dict[str, Listed] = field(default_factory=dict)
     heads: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    unended: list[str] = field(default_factory=list)
 
     def summary(self) -> str:
         """Return it in a few lines of text."""
@@ -54,28 +56,49 @@ class LedgerVerdict:
         return "\n".join(lines)
 
 
-def verify_ledger(fs_path: str, fs: AuditFileSystem, keys: Keys, head: str | None = None) -> LedgerVerdict | None:
+def verify_ledger(
+    fs_path: str, fs: AuditFileSystem, keys: Keys, head: str | None = None, noted: Mapping[str, str] | None = None
+) -> LedgerVerdict | None:
     """Check the ledger, and that each certificate that it names is there; ``None`` if there is no ledger.
 
     :param fs_path: the folder of all certificates.
     :param fs: the file system.
     :param keys: what the origin is checked with.
     :param head: a head that a task has logged or returned, which has to be in it.
+    :param noted: the hashes of entries that certificates note, by request (:attr:`Verdict.entered_as`).
     """
     verdict = LedgerVerdict(ledger_folder(fs_path), origin_checked=bool(keys.salts or keys.public))
     records = list(_readable(verdict, fs, keys))
-    if not records and not verdict.problems and head is None:
+    if not records and not verdict.problems and head is None and not noted:
         return None
     verdict.entries, verdict.requests = len(records), requests_of(record for _, record in records)
     followed = {previous for _, record in records for previous in record.previous}
     verdict.heads = [record.hash for _, record in records if record.hash not in followed]
     verdict.problems += wrong_links(records)
-    if head is not None and head.strip().lower() not in {record.hash for _, record in records}:
+    hashes = {record.hash for _, record in records}
+    if head is not None and head.strip().lower() not in hashes:
         verdict.problems.append(
             Problem("", f"The head {head[:16]} is not in it: its end was cut off, or it was replaced.")
         )
+    lost = [request for request, entry in (noted or {}).items() if entry not in hashes]
+    if lost:
+        verdict.problems.append(
+            Problem(
+                "",
+                f"The entries of {len(lost)} certificates are not in it, such as of {lost[0]}: it was cut off, "
+                "replaced, or not copied with them.",
+            )
+        )
     for listed in verdict.requests.values():
-        verdict.problems += _missing(fs_path, fs, listed)
+        names = record_names(f"{fs_path.rstrip('/')}/{request_folder(listed.request_id)}", fs)
+        verdict.problems += _missing(names, listed)
+        if listed.is_open and any("-closed-" in name for name in names):
+            verdict.unended.append(listed.request_id)
+    if verdict.unended:
+        verdict.notes.append(
+            f"{len(verdict.unended)} certificates are closed, such as {verdict.unended[0]}, and their end is not in "
+            "the ledger: its last entries were cut off, or the task that closed them has not come so far."
+        )
     known = {request_folder(name) for name in verdict.requests}
     others = [name for name in _certificates(fs_path, fs) if name not in known]
     if others:
@@ -98,10 +121,8 @@ def _readable(verdict: LedgerVerdict, fs: AuditFileSystem, keys: Keys) -> Iterat
         yield name, record
 
 
-def _missing(fs_path: str, fs: AuditFileSystem, listed: Listed) -> Iterator[Problem]:
+def _missing(names: Sequence[str], listed: Listed) -> Iterator[Problem]:
     """Yield the records that the ledger knows and that are missing."""
-    folder = f"{fs_path.rstrip('/')}/{request_folder(listed.request_id)}"
-    names = record_names(folder, fs)
     if not names:
         yield Problem("", f"The certificate of request {listed.request_id} is missing.")
         return
@@ -111,5 +132,5 @@ def _missing(fs_path: str, fs: AuditFileSystem, listed: Listed) -> Iterator[Prob
 
 
 def _certificates(fs_path: str, fs: AuditFileSystem) -> list[str]:
-    names = [name for name in file_names(fs_path, fs) if not name.startswith((".", LEDGER))]
+    names = [name for name in file_names(fs_path, fs) if not name.startswith(".") and name != LEDGER]
     return [name for name in names if any(is_record_name(file) for file in file_names(f"{fs_path}/{name}", fs))]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import unicodedata
 from typing import TypedDict
 from uuid import UUID
 
+from airflow_provider_posthog.audit.addresses import folded
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.patterns import pattern
 
@@ -61,12 +61,12 @@ def read_salt(field: str, value: object) -> str:
 def normal(kind: str, value: str) -> str:
     """Return an identifier in the one spelling that its pseudonym is made of.
 
-    :param kind: ``email``: small letters, composed (NFC), without blanks around; ``uuid``: small letters with dashes;
-        any other counts as it is.
+    :param kind: ``email``: small letters, composed (NFC), without blanks around, its host in ASCII (``xn--...``);
+        ``uuid``: small letters with dashes; any other counts as it is.
     :param value: the identifier.
     """
     if kind == "email":
-        return unicodedata.normalize("NFC", value.strip()).lower()
+        return folded(value)
     if kind == "uuid":
         try:
             return str(UUID(value.strip()))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.audit.chain import AuditFileSystem, file_names
 from airflow_provider_posthog.audit.claims import left_on_purpose
+from airflow_provider_posthog.audit.folders import is_folder_of, stands_for_a_request
 from airflow_provider_posthog.audit.pseudonyms import Pseudonyms
 from airflow_provider_posthog.audit.records import (
     AuditError,
@@ -150,6 +151,13 @@ class Verdict:
         return self.story.records[0].request_id if self.story.records else ""
 
     @property
+    def entered_as(self) -> str | None:
+        """The hash of its first entry in the ledger, as it notes it; ``None`` if it notes none."""
+        notes = (record for record in self.story.records if (record.kind, record.key) == ("note", "ledger"))
+        head = next((record.facts.get("head") for record in notes), None)
+        return head if isinstance(head, str) else None
+
+    @property
     def doubts(self) -> list[str]:
         """Why it does not prove that each person was erased; none means that it does."""
         doubts = ["The certificate is altered or incomplete."] if self.problems else []
@@ -255,6 +263,12 @@ def verify_folder(
     strange = [name for name in names if not is_record_name(name) and not name.startswith(".")]
     raws = ((name, fs.cat_file(f"{folder}/{name}")) for name in names if is_record_name(name))
     verdict = verify(folder, raws, pseudonyms=pseudonyms, public_keys=public_keys)
+    if verdict.request_id and not is_folder_of(folder, verdict.request_id):
+        text = f"The folder is not called as that of request {verdict.request_id}, whose records it has"
+        if stands_for_a_request(folder, fs):
+            verdict.problems.append(Problem("", f"{text}: it was renamed, or stands in another one's place."))
+        else:
+            verdict.notes.append(f"{text}: make sure that this is the request you mean.")
     if strange:
         verdict.notes.append(f"{len(strange)} other files are in the folder, such as {strange[0]}.")
     return verdict

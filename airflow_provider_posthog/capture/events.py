@@ -14,20 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
 
-from airflow_provider_posthog.capture.values import RefusedError, moment, plain, written
+from airflow_provider_posthog.capture.recipe_checks import KINDS, check_recipe
+from airflow_provider_posthog.capture.values import RefusedError, id_text, key_part, moment, plain, written
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 
 Kind = Literal["events", "persons", "groups", "aliases", "merges"]
 #: The columns that become properties; a list means plain ones (of persons: ``$set``, of groups: ``$group_set``).
 Properties = Sequence[str] | Mapping[str, Sequence[str]]
 
-KINDS: Mapping[str, str | None] = {
-    "events": None,
-    "persons": "$set",
-    "groups": "$groupidentify",
-    "aliases": "$create_alias",
-    "merges": "$merge_dangerously",
-}
 #: Characters of an event's name, and of a distinct id.
 LONGEST = 200
 #: Bytes of one event: PostHog hands each to Kafka as a message.
@@ -59,7 +53,6 @@ ILLEGAL_IDS = frozenset(
 )
 _NAMESPACE = bytes.fromhex("3f2b7a5c9d1e4c0a8b6f5e2d7c4a1b90")
 _OBJECTS = frozenset({"$set", "$set_once", "$groups"})
-_PARTS = ("properties", "$set", "$set_once", "$unset")
 _ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _ENCODE_SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -90,14 +83,14 @@ def check_name(name: object) -> str:
     :param name: as it is in the row, or in the task.
     :raises RefusedError: if PostHog would not take it.
     """
-    text = "" if name is None else str(name)
+    text = id_text(name)
     if not text:
         raise RefusedError("missing_event_name")
     if len(text) > LONGEST:
         raise RefusedError("event_name_too_long")
     if text == "$performance_event":
         raise RefusedError("dropped_performance_event")
-    return text
+    return _kept(text)
 
 
 def check_distinct_id(value: object) -> str:
@@ -106,7 +99,7 @@ def check_distinct_id(value: object) -> str:
     :param value: as it is in the row; a whole number is fine.
     :raises RefusedError: if PostHog would not take it, or would merge many persons by it.
     """
-    text = "" if value is None else str(plain(value))
+    text = id_text(value)
     bare = text.strip()
     if not bare:
         raise RefusedError("missing_distinct_id")
@@ -114,6 +107,12 @@ def check_distinct_id(value: object) -> str:
         raise RefusedError("distinct_id_too_large")
     if bare.lower() in ILLEGAL_IDS:
         raise RefusedError("invalid_distinct_id")
+    return _kept(text)
+
+
+def _kept(text: str) -> str:
+    if "\0" in text:  # PostHog would write another character
+        raise RefusedError("null_character")
     return text
 
 
@@ -157,6 +156,8 @@ def event_of(uuid: bytes, name: str, distinct_id: str, at: datetime, properties:
     }
     try:
         body = _ENCODE(sent).encode()
+        if b"\\ud" in body:  # half a surrogate pair is no text: PostHog would refuse the whole batch
+            json.dumps(sent, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         raise RefusedError("not_json") from None
     if len(body) > LARGEST:
@@ -189,44 +190,7 @@ class Recipe:
     group_type: str | None = None
 
     def __post_init__(self) -> None:
-        self._check_kind()
-        if not self.key and self.kind in ("events", "aliases", "merges"):
-            raise PostHogSettingsError(
-                "key", "is empty.", "Write the columns that identify a row: each event's uuid follows from them."
-            )
-        if isinstance(self.properties, Mapping) and set(self.properties) - set(_PARTS):
-            raise PostHogSettingsError(
-                "properties",
-                "has parts that it cannot have.",
-                f"Write some of {', '.join(_PARTS)}, or a list of columns.",
-            )
-        if self.kind in ("aliases", "merges") and (
-            self.properties is None or isinstance(self.properties, Mapping) or len(self.properties) != 1
-        ):
-            raise PostHogSettingsError("properties", "is not one column.", "Write the column with the other id.")
-
-    def _check_kind(self) -> None:
-        if self.kind not in KINDS:
-            raise PostHogSettingsError(
-                "kind", f"is {self.kind!r:.40}, which is not known.", f"Write one of {', '.join(KINDS)}."
-            )
-        named = KINDS[self.kind]
-        if named is not None and (self.event or self.event_column):
-            raise PostHogSettingsError("event", f"is given, and {self.kind} are sent as {named}.", "Leave it out.")
-        if named is None and bool(self.event) == bool(self.event_column):
-            raise PostHogSettingsError(
-                "event",
-                "is missing, or given twice.",
-                "Write the event's name as event, or its column as event_column.",
-            )
-        if named is None and self.timestamp is None:
-            raise PostHogSettingsError("timestamp", "is not given.", "Write the column with the events' time.")
-        if (self.kind == "groups") != bool(self.group_type):
-            raise PostHogSettingsError(
-                "group_type",
-                "is empty." if self.kind == "groups" else f"is given, and {self.kind} have none.",
-                "Write the groups' type, such as 'company'." if self.kind == "groups" else "Leave it out.",
-            )
+        check_recipe(self)
         if self.event:
             try:
                 check_name(self.event)
@@ -307,7 +271,7 @@ class Reader:
         parts = []
         for index in self._key or ([self._id] if self._id is not None else []):
             try:
-                parts.append(plain(row[index]))
+                parts.append(key_part(row[index]))
             except RefusedError:
                 parts.append(None)
         return parts
@@ -322,7 +286,7 @@ class Reader:
         name = check_name(self._name if self._event is None else row[self._event])
         who = check_distinct_id(row[self._id] if self._id is not None else None)
         at = self._at if self._time is None else moment(row[self._time], now)
-        key = [plain(row[index]) for index in self._key]
+        key = [key_part(row[index]) for index in self._key]
         if key and all(part is None for part in key):
             raise RefusedError("missing_key")
         distinct_id, properties = self._make(row, who)
@@ -358,9 +322,11 @@ class Reader:
 
 
 def _value(name: str, value: Any) -> Any:  # noqa: ANN401 - JSON
-    if name in _OBJECTS and isinstance(value, str):
+    if name in _OBJECTS and value is not None:
         try:
-            value = json.loads(value)
-        except ValueError:
+            value = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
             raise RefusedError("malformed_event_properties") from None
+        if not isinstance(value, (Mapping, type(None))):
+            raise RefusedError("malformed_event_properties")
     return plain(value)

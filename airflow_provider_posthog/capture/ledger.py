@@ -6,6 +6,7 @@ it is lost, all is sent again, which changes nothing in PostHog: the same uuids 
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import stat
@@ -18,6 +19,8 @@ from typing import NamedTuple
 
 from airflow_provider_posthog.capture.events import Event
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+
+log = logging.getLogger(__name__)
 
 #: The states of an event: sent without an answer, accepted, accepted with a warning, found in PostHog, refused, or
 #: lost.
@@ -74,12 +77,14 @@ class Ledger:
         if path is not None:
             _own_folder(path.parent)
             _remove_old(path.parent)
-            with suppress(FileExistsError):
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        self._db = sqlite3.connect(str(path) if path else ":memory:", isolation_level=None, check_same_thread=False)
-        # A kill loses nothing that was committed; only a machine that goes down may, and then it is sent again.
-        self._db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536")
-        self._db.executescript(_TABLES)
+        try:
+            self._db = _opened(path)
+        except sqlite3.DatabaseError as error:
+            if path is None or isinstance(error, sqlite3.OperationalError):  # such as a full disk
+                raise
+            log.warning("What an earlier try noted cannot be read (%s): all is sent again", path.name)
+            _remove(path)
+            self._db = _opened(path)
         self._names: dict[str, int] = {name: number for number, name in self._db.execute("SELECT id, name FROM names")}
         self._try = int(self.get("try") or 0)
 
@@ -97,8 +102,7 @@ class Ledger:
         """Close the file and remove it: the load has succeeded."""
         self.close()
         if self._path is not None:
-            for name in (self._path.name, f"{self._path.name}-wal", f"{self._path.name}-shm"):
-                self._path.with_name(name).unlink(missing_ok=True)
+            _remove(self._path)
 
     def get(self, name: str) -> str | None:
         """Return the value stored under a name.
@@ -121,20 +125,22 @@ class Ledger:
         self._try += 1
         self._db.execute("BEGIN")
         self._db.execute("DELETE FROM rejects")
+        self._db.execute("DELETE FROM keys")
         self._db.execute("DELETE FROM events WHERE state IN (?, ?)", (DROPPED, LOST))
         self.put(**{"try": self._try})
         self._db.execute("COMMIT")
 
-    def known(self, events: Iterable[Event]) -> tuple[dict[bytes, int], set[bytes]]:
+    def known(self, events: Iterable[Event]) -> tuple[dict[bytes, int], set[bytes], set[bytes]]:
         """Return which events were sent already.
 
         :param events: some.
-        :returns: of those that were met in this reading their check, by uuid; and those of an earlier one, if they have
-            not changed since.
+        :returns: of those that were met in this reading their check, by uuid; those of an earlier one that have not
+            changed since; and those that have.
         """
         checks = {event.uuid: event.check for event in events}
         here: dict[bytes, int] = {}
         before: set[bytes] = set()
+        changed: set[bytes] = set()
         for batch in _slices([*checks]):
             rows = self._db.execute(
                 f"SELECT uuid, crc, try FROM events WHERE uuid IN ({','.join('?' * len(batch))})",  # noqa: S608
@@ -143,9 +149,9 @@ class Ledger:
             for uuid, check, number in rows:
                 if number == self._try:
                     here[uuid] = check
-                elif check == checks[uuid]:
-                    before.add(uuid)
-        return here, before
+                else:
+                    (before if check == checks[uuid] else changed).add(uuid)
+        return here, before, changed
 
     def keep(self, events: Sequence[tuple[Event, int]], rejects: Sequence[Reject] = ()) -> None:
         """Record the outcomes of events and the refused rows, in one transaction.
@@ -189,7 +195,7 @@ class Ledger:
         self._db.execute("COMMIT")
 
     def remember_keys(self, rows: Iterable[Reject]) -> None:
-        """Record the keys of rows that are sent again, in case their events are missing after that too.
+        """Record the keys of rows that were sent again, in case their events are missing after that too.
 
         :param rows: the rows.
         """
@@ -207,16 +213,24 @@ class Ledger:
         self._db.execute("BEGIN")
         count = self._db.execute(
             "INSERT INTO rejects SELECT coalesce(keys.row, 0), events.uuid, coalesce(keys.key, ''), ? FROM events"
-            " LEFT JOIN keys ON keys.uuid = events.uuid WHERE state < ? ORDER BY keys.row",
-            (reason, FOUND),
+            " LEFT JOIN keys ON keys.uuid = events.uuid WHERE state < ? AND try = ? ORDER BY keys.row",
+            (reason, FOUND, self._try),
         ).rowcount
-        self._db.execute("UPDATE events SET state = ? WHERE state < ?", (LOST, FOUND))
+        self._db.execute("UPDATE events SET state = ? WHERE state < ? AND try = ?", (LOST, FOUND, self._try))
         self._db.execute("COMMIT")
         return count
 
     def warned(self) -> int:
-        """Return how many events PostHog took with a warning."""
-        return int(self._db.execute("SELECT count(*) FROM events WHERE warned").fetchone()[0])
+        """Return how many events of this reading PostHog took with a warning."""
+        return self._count("warned AND try = ?")
+
+    def without_row(self) -> int:
+        """Return how many events an earlier reading has sent whose rows this one has not met."""
+        return self._count("try < ?")
+
+    def _count(self, condition: str) -> int:
+        sql = f"SELECT count(*) FROM events WHERE {condition}"  # noqa: S608 - a text of this class
+        return int(self._db.execute(sql, (self._try,)).fetchone()[0])
 
     def unproved(self, most: int) -> Iterator[Cell]:
         """Yield the events that PostHog has not shown yet, by day and name.
@@ -225,8 +239,8 @@ class Ledger:
         """
         cursor = self._db.execute(
             "SELECT day, names.name, uuid FROM events JOIN names ON names.id = events.name"
-            " WHERE state IN (?, ?, ?) ORDER BY day, events.name",
-            (SENT, OK, WARNED),
+            " WHERE state IN (?, ?, ?) AND try = ? ORDER BY day, events.name",
+            (SENT, OK, WARNED, self._try),
         )
         for (day, name), rows in groupby(cursor, key=lambda row: (row[0], row[1])):
             batch: list[bytes] = []
@@ -238,23 +252,24 @@ class Ledger:
             if batch:
                 yield Cell(name, day, batch)
 
-    def are_unproved(self, uuids: Iterable[bytes]) -> set[bytes]:
-        """Return which events were sent, but not yet shown by PostHog.
+    def unproved_checks(self, uuids: Iterable[bytes]) -> dict[bytes, int]:
+        """Return the checks of events that were sent once, and are not yet shown by PostHog.
 
         :param uuids: of the events.
         """
-        unproved: set[bytes] = set()
+        unproved: dict[bytes, int] = {}
         for batch in _slices([*uuids]):
             rows = self._db.execute(
-                f"SELECT uuid FROM events WHERE state < ? AND uuid IN ({','.join('?' * len(batch))})",  # noqa: S608
+                "SELECT uuid, crc FROM events WHERE state < ? AND uuid NOT IN (SELECT uuid FROM keys)"  # noqa: S608
+                f" AND uuid IN ({','.join('?' * len(batch))})",
                 [FOUND, *batch],
             )
-            unproved.update(uuid for (uuid,) in rows)
+            unproved.update(rows)
         return unproved
 
     def states(self) -> Mapping[int, int]:
-        """Return how many events are in each state."""
-        return dict(self._db.execute("SELECT state, count(*) FROM events GROUP BY state"))
+        """Return how many events of this reading are in each state."""
+        return dict(self._db.execute("SELECT state, count(*) FROM events WHERE try = ? GROUP BY state", (self._try,)))
 
     def rejected(self) -> dict[str, int]:
         """Return how many rows are not in PostHog, by reason."""
@@ -264,6 +279,32 @@ class Ledger:
         """Yield the rows that are not in PostHog, in their order."""
         for row in self._db.execute("SELECT row, uuid, key, reason FROM rejects ORDER BY rowid"):
             yield Reject(*row)
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    """Open the database, new or as an earlier try has left it.
+
+    :raises sqlite3.DatabaseError: if it is none, or broken.
+    """
+    if path is not None:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    database = sqlite3.connect(str(path) if path else ":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        # A kill loses nothing that was committed; only a machine that goes down may, and then it is sent again.
+        database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF; PRAGMA cache_size=-65536")
+        if (said := database.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+            raise sqlite3.DatabaseError(str(said))
+        database.executescript(_TABLES)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _remove(path: Path) -> None:
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def _slices(uuids: list[bytes]) -> Iterator[list[bytes]]:

@@ -44,7 +44,8 @@ class Made(NamedTuple):
     reason: str
 
 
-Deliver = Callable[[list[Event]], list[Verdict]]
+#: Sends events, and enters PostHog's verdicts by their uuids, also if it fails afterwards.
+Deliver = Callable[[list[Event], dict[bytes, Verdict]], object]
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Tally:
     :param before: events that an earlier try has sent.
     :param duplicates: rows that are the same as one before.
     :param backwards: rows of an earlier day than one before.
+    :param changed: rows that are others than an earlier try has sent under the same key.
     """
 
     rows: int = 0
@@ -63,6 +65,7 @@ class Tally:
     before: int = 0
     duplicates: int = 0
     backwards: int = 0
+    changed: int = 0
 
 
 class Load:
@@ -95,7 +98,7 @@ class Load:
         """
         self._ledger.begin_reading()
         self.tally = Tally()
-        self._pass(reader, rows, lambda events: self._deliver(events, sender))
+        self._pass(reader, rows, sender.send)
 
     def check_order(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> int:
         """Return the number of the first row that is of an earlier day than one before; 0 if there is none.
@@ -103,7 +106,7 @@ class Load:
         :param reader: makes events of them; rows that PostHog would not take have no place in the order.
         :param rows: all of them.
         """
-        newest = -1
+        newest = -math.inf
         for made in self._each(reader, rows):
             if made.event is not None:
                 if made.event.day < newest:
@@ -119,7 +122,7 @@ class Load:
         """
         self._ledger.begin_reading()
         self.tally = Tally()
-        self._pass(reader, rows, lambda events: [Verdict("sent")] * len(events))
+        self._pass(reader, rows, lambda events, said: said.update((event.uuid, Verdict("sent")) for event in events))
 
     def send_missing(self, reader: Reader, rows: Iterable[Sequence[Any]], sender: Sender) -> int:
         """Send again the events that PostHog accepted and does not show.
@@ -131,17 +134,20 @@ class Load:
         """
         count = 0
         for some in _batches(self._each(reader, rows)):
-            by_uuid = {made.event.uuid: made for made in some if made.event is not None}
-            again = self._ledger.are_unproved(by_uuid)
+            checks = self._ledger.unproved_checks(made.event.uuid for made in some if made.event is not None)
+            again = []
+            for made in some:  # the row that was sent, not one that was rejected for having the same key
+                if made.event is not None and checks.get(made.event.uuid) == made.event.check:
+                    del checks[made.event.uuid]
+                    again.append(made)
             if again:
-                made = [by_uuid[uuid] for uuid in by_uuid if uuid in again]
-                self._ledger.remember_keys(_reject(item, reader, NOT_THERE) for item in made)
-                self._keep(made, self._deliver([item.event for item in made if item.event], sender), [], reader)
+                self._deliver(again, sender.send, [], reader)
+                self._ledger.remember_keys(_reject(made, reader, NOT_THERE) for made in again)
                 count += len(again)
         return count
 
     def _pass(self, reader: Reader, rows: Iterable[Sequence[Any]], deliver: Deliver) -> None:
-        newest = -1
+        newest = -math.inf
         for some in _batches(self._each(reader, rows)):
             for made in some:
                 if made.event is not None:
@@ -163,7 +169,7 @@ class Load:
 
     def _batch(self, some: list[Made], reader: Reader, deliver: Deliver) -> None:
         rejects = [_reject(made, reader, made.reason) for made in some if made.event is None]
-        here, before = self._ledger.known(made.event for made in some if made.event is not None)
+        here, before, changed = self._ledger.known(made.event for made in some if made.event is not None)
         new: list[Made] = []
         for made in some:
             if made.event is None:
@@ -178,24 +184,28 @@ class Load:
             else:  # one of the two would win, and nobody knows which
                 rejects.append(_reject(made, reader, "repeated_key"))
         self._ledger.seen_again(before)
-        verdicts = deliver([made.event for made in new if made.event is not None]) if new else []
-        self._keep(new, verdicts, rejects, reader)
+        self._deliver(new, deliver, rejects, reader)
         self.tally.rows += len(some)
         self.tally.sent += len(new)
         self.tally.before += len(before)
+        self.tally.changed += len(changed)
 
-    @staticmethod
-    def _deliver(events: list[Event], sender: Sender) -> list[Verdict]:
-        return sender.send(events)
-
-    def _keep(self, new: list[Made], verdicts: list[Verdict], rejects: list[Reject], reader: Reader) -> None:
-        states = []
-        for made, verdict in zip(new, verdicts, strict=True):
-            if made.event is not None:
+    def _deliver(self, new: list[Made], deliver: Deliver, rejects: list[Reject], reader: Reader) -> None:
+        """Send events, and record what PostHog has said of them, though sending the others fails."""
+        verdicts: dict[bytes, Verdict] = {}
+        try:
+            if new:
+                deliver([made.event for made in new if made.event is not None], verdicts)
+        finally:
+            states = []
+            for made in new:
+                verdict = None if made.event is None else verdicts.get(made.event.uuid)
+                if made.event is None or verdict is None or verdict.result not in _STATES:
+                    continue
                 states.append((made.event, _STATES[verdict.result]))
-            if verdict.result == "drop":
-                rejects.append(_reject(made, reader, verdict.details or "dropped"))
-        self._ledger.keep(states, rejects)
+                if verdict.result == "drop":
+                    rejects.append(_reject(made, reader, verdict.details or "dropped"))
+            self._ledger.keep(states, rejects)
 
     def give_up(self) -> int:
         """Record the events that PostHog accepted and does not have as lost; return how many."""
@@ -277,4 +287,7 @@ def lines_of(rejects: Iterable[Reject], names: Sequence[str]) -> Iterable[bytes]
     for reject in rejects:
         row, uuid, key, reason = report_of(reject, names)
         line = {"row": row, "uuid": uuid, "key": json.loads(key) if key else None, "reason": reason}
-        yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        try:
+            yield json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        except UnicodeEncodeError:  # half a surrogate pair
+            yield json.dumps(line).encode() + b"\n"

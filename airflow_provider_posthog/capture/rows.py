@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,10 +13,16 @@ from typing import Any
 from airflow_provider_posthog.capture.events import Event, Reader, Recipe
 from airflow_provider_posthog.capture.values import RefusedError
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.patterns import pattern
 
 FORMATS = ("parquet", "jsonl", "csv")
 #: Rows that are read at once.
 _ROWS = 2_000
+_LONGEST_FIELD = 16_000_000
+_NUMBER = pattern(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
+#: Digits that a number keeps in PostHog.
+_MOST_DIGITS = 15
+_WORDS = {"true": True, "false": False}
 
 
 class DictReader:
@@ -51,7 +59,7 @@ class DictReader:
         :raises RefusedError: if PostHog would not take it as it is.
         """
         if not isinstance(row, Mapping):
-            raise RefusedError("not_json")
+            raise RefusedError("wrong_columns" if isinstance(row, tuple) else "not_json")
         reader, values = self._reader(row)
         return reader.read(values, now)
 
@@ -88,8 +96,9 @@ def rows_of_files(
         return
     reader = DictReader(recipe, at)
     for columns in (_columns(fs, path, format) for path in paths):
-        recipe.reader(columns, at)  # refuses a file without a column before anything is sent
-    yield reader, _tables(fs, paths, format, recipe)
+        if columns:
+            recipe.reader(columns, at)  # refuses a file without a column before anything is sent
+    yield reader, _parquet_rows(fs, paths) if format == "parquet" else _csv_rows(fs, paths, recipe)
 
 
 def _json_lines(fs: Any, paths: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401
@@ -99,47 +108,82 @@ def _json_lines(fs: Any, paths: Sequence[str]) -> Iterator[Any]:  # noqa: ANN401
                 if line.strip():
                     try:
                         yield json.loads(line)
-                    except ValueError:
+                    except (ValueError, RecursionError):
                         yield None
 
 
 def _columns(fs: Any, path: str, format: str) -> list[str]:  # noqa: ANN401
-    if format == "parquet":
-        import pyarrow.parquet
+    """Return the columns of a file; none if it is empty and says none."""
+    if format == "csv":
+        with _csv(fs, path) as lines:
+            return next(lines, [])
+    import pyarrow.parquet
 
-        with fs.open(path, "rb") as file:
+    with fs.open(path, "rb") as file:
+        try:
             return list(pyarrow.parquet.read_schema(file).names)
-    import csv
-    import io
+        except pyarrow.ArrowInvalid:
+            raise PostHogSettingsError(
+                "path", f"has {path.rpartition('/')[2]!r:.80}, which is no Parquet file.", "Leave it out, or repair it."
+            ) from None
 
-    with fs.open(path, "rb", compression="infer") as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-        return next(csv.reader(text), [])
 
-
-def _tables(fs: Any, paths: Sequence[str], format: str, recipe: Recipe) -> Iterator[dict[str, Any]]:  # noqa: ANN401
-    batches = _parquet if format == "parquet" else _csv
+def _parquet_rows(fs: Any, paths: Sequence[str]) -> Iterator[dict[str, Any]]:  # noqa: ANN401
     for path in paths:
-        for batch in batches(fs, path, recipe):
-            for start in range(0, batch.num_rows, _ROWS):
-                yield from batch.slice(start, _ROWS).to_pylist()
+        for batch in _parquet(fs, path):
+            yield from batch.to_pylist()
 
 
-def _parquet(fs: Any, path: str, recipe: Recipe) -> Iterator[Any]:  # noqa: ANN401
+def _parquet(fs: Any, path: str) -> Iterator[Any]:  # noqa: ANN401
     import pyarrow.parquet
 
     with fs.open(path, "rb") as file:
         yield from pyarrow.parquet.ParquetFile(file).iter_batches(_ROWS)
 
 
-def _csv(fs: Any, path: str, recipe: Recipe) -> Iterator[Any]:  # noqa: ANN401
-    import pyarrow
-    import pyarrow.csv
+@contextmanager
+def _csv(fs: Any, path: str) -> Iterator[Iterator[list[str]]]:  # noqa: ANN401
+    """Open a CSV file. Bytes that are no UTF-8 become what no row can be sent with."""
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+    with (
+        fs.open(path, "rb", compression="infer") as file,
+        io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline="") as text,
+    ):
+        yield _csv_lines(csv.reader(text), path)
 
+
+def _csv_lines(reader: Iterator[list[str]], path: str) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error:
+        name = path.rpartition("/")[2]
+        raise PostHogSettingsError(
+            "path", f"has {name!r:.80}, which cannot be read as CSV to its end.", "Write it as CSV again."
+        ) from None
+
+
+def _csv_rows(fs: Any, paths: Sequence[str], recipe: Recipe) -> Iterator[dict[str, Any] | tuple[()]]:  # noqa: ANN401
     # An id like 007 is a text, and so is a time: whether it has an offset is ours to see.
-    own = (recipe.distinct_id, recipe.timestamp, recipe.event_column, *recipe.key)
-    types = {name: pyarrow.string() for name in own if name is not None}
-    with fs.open(path, "rb", compression="infer") as file:
-        yield from pyarrow.csv.open_csv(file, convert_options=pyarrow.csv.ConvertOptions(column_types=types))
+    own = {recipe.distinct_id, recipe.timestamp, recipe.event_column, *recipe.key}
+    for path in paths:
+        with _csv(fs, path) as lines:
+            columns = next(lines, [])
+            typed = [name not in own for name in columns]
+            for line in lines:
+                if len(line) == len(columns):
+                    values = (_typed(text) if is_typed else text for text, is_typed in zip(line, typed, strict=True))
+                    yield dict(zip(columns, values, strict=True))
+                elif line:
+                    yield ()
+
+
+def _typed(text: str) -> str | float | bool | None:
+    """Read a value of CSV by itself, so that no other row changes it; 007 and what would lose digits stay text."""
+    if not text:
+        return None
+    if _NUMBER.fullmatch(text) and sum(map(str.isdigit, text)) <= _MOST_DIGITS:
+        return float(text) if "." in text else int(text)
+    return _WORDS.get(text.lower(), text) if len(text) <= len("false") else text
 
 
 def check_format(value: object) -> None:
@@ -165,22 +209,33 @@ def text_rows(
     :param fs: the file system.
     :param path: the file.
     :param format: ``parquet``, ``jsonl`` or ``csv``.
+    :raises PostHogSettingsError: if a row has other columns than the file says: none is left out silently.
     """
     if format == "csv":
-        import csv
-        import io
-
-        with fs.open(path, "rb", compression="infer") as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-            reader = csv.reader(text)
-            columns = next(reader, [])
-            yield columns, (row for row in reader if len(row) == len(columns))
+        with _csv(fs, path) as lines:
+            columns = next(lines, [])
+            yield columns, _whole_lines(lines, len(columns))
         return
     if format == "parquet":
         columns = _columns(fs, path, format)
-        batches = (batch for batch in _parquet(fs, path, Recipe(kind="persons")))
-        yield columns, (tuple(row.values()) for batch in batches for row in batch.to_pylist())
+        yield columns, (tuple(row.values()) for row in _parquet_rows(fs, [path]))
         return
-    first = next((line for line in _json_lines(fs, [path]) if isinstance(line, Mapping)), {})
-    columns = list(first)
-    lines = (line for line in _json_lines(fs, [path]) if isinstance(line, Mapping))
-    yield columns, (tuple(line.get(name) for name in columns) for line in lines)
+    columns = [*dict.fromkeys(name for line in _objects(fs, path) for name in line)]
+    yield columns, (tuple(line.get(name) for name in columns) for line in _objects(fs, path))
+
+
+def _whole_lines(lines: Iterator[list[str]], length: int) -> Iterator[list[str]]:
+    for number, line in enumerate(lines, 2):
+        if line and len(line) != length:
+            raise PostHogSettingsError(
+                "path", f"has {len(line)} columns in row {number:,}, and {length} in its first.", "Repair the file."
+            )
+        if line:
+            yield line
+
+
+def _objects(fs: Any, path: str) -> Iterator[Mapping[str, Any]]:  # noqa: ANN401
+    for number, line in enumerate(_json_lines(fs, [path]), 1):
+        if not isinstance(line, Mapping):
+            raise PostHogSettingsError("path", f"has no JSON object in row {number:,}.", "Repair the file.")
+        yield line

@@ -13,19 +13,23 @@ from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.capture.events import Event, shown
 from airflow_provider_posthog.capture.wire import (
     LARGEST_BODY,
+    PageError,
     Verdict,
     batch_call,
     new_request_id,
     sending_settings,
     unknown_token,
     v1_call,
+    word_of,
 )
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogAuthenticationError,
+    PostHogError,
     PostHogIncompleteError,
     PostHogNotFoundError,
     PostHogServerError,
+    PostHogSettingsError,
     PostHogValidationError,
 )
 
@@ -120,16 +124,17 @@ class Sender:
         """Close the connections."""
         self._client.close()
 
-    def send(self, events: Sequence[Event]) -> list[Verdict]:
+    def send(self, events: Sequence[Event], said: dict[bytes, Verdict] | None = None) -> list[Verdict]:
         """Send events, and again those that PostHog wants again.
 
         :param events: of different uuids.
+        :param said: is given the verdicts by uuid as they come, also if sending fails afterwards.
         :returns: a verdict for each: ``ok``, ``warning``, ``drop`` or, where PostHog says nothing, ``sent``.
         :raises PostHogSettingsError: if the server does not know the token.
         :raises PostHogIncompleteError: if it wants some again and again.
         :raises PostHogError: if it does not answer, or refuses all of them.
         """
-        verdicts: dict[bytes, Verdict] = {}
+        verdicts = {} if said is None else said
         for some in self._batches(events):
             self._send_batch(some, verdicts)
         return [verdicts[event.uuid] for event in events]
@@ -181,7 +186,7 @@ class Sender:
             try:
                 call = v1_call(bodies, historical=self._historical, attempt=attempt, request_id=request_id)
                 answer = self._client.send(call)
-            except PostHogAPIError as error:
+            except PostHogError as error:
                 if self.has_verdicts or not _is_no_v1(error):
                     raise
                 log.info(
@@ -197,14 +202,15 @@ class Sender:
     def _refused(self, events: list[Event], verdicts: dict[bytes, Verdict], error: PostHogAPIError) -> list[Event]:
         """Handle a refused batch: send it in halves until the event that PostHog refuses is found."""
         reason = (
-            error.code if error.code and error.code != "invalid_input" else error.detail
-        ) or f"status_{error.status}"
+            word_of(error.code if error.code and error.code != "invalid_input" else error.detail)
+            or f"status_{error.status}"
+        )
         self._raise_what_no_half_mends(error, reason)
         if len(events) == 1:
             self._refused_in_a_row += 1
             if self._refused_in_a_row > _MOST_REFUSED:
                 raise error
-            verdicts[events[0].uuid] = Verdict("drop", _word(reason))
+            verdicts[events[0].uuid] = Verdict("drop", reason)
             return []
         half = len(events) // 2
         for part in (events[:half], events[half:]):
@@ -215,11 +221,17 @@ class Sender:
         if isinstance(error, PostHogAuthenticationError):
             raise unknown_token(self._host) from None
         splits = isinstance(error, PostHogValidationError) or error.status == 413
-        if not splits or _word(reason) in _OF_REQUEST or isinstance(error, PostHogServerError):
+        if not splits or reason in _OF_REQUEST or isinstance(error, PostHogServerError):
             raise error
 
 
-def _is_no_v1(error: PostHogAPIError) -> bool:
+def _is_no_v1(error: PostHogError) -> bool:
+    """Tell whether a server does not know capture V1: its app answers in its place, perhaps with a page."""
+    if not isinstance(error, PostHogAPIError):
+        is_redirected = isinstance(error, PostHogSettingsError) and error.field == "host"
+        return is_redirected or isinstance(error.__cause__, PageError)
+    if error.status == 403:  # the page of a form without its cookie
+        return error.code is None and error.detail is None
     return isinstance(error, PostHogNotFoundError) or error.status in (405, 501)
 
 
@@ -227,8 +239,3 @@ def _why(events: Sequence[Event], verdicts: dict[bytes, Verdict]) -> str:
     return ", ".join(
         sorted({verdicts[event.uuid].details or "no reason" for event in events if event.uuid in verdicts})
     )
-
-
-def _word(reason: str) -> str:
-    """Reduce a reason to a word, whatever the server has sent."""
-    return "_".join(reason.split())[:60]

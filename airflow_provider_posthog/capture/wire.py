@@ -18,7 +18,8 @@ import airflow_provider_posthog
 from airflow_provider_posthog.api.call import Answer, Call, json_object
 from airflow_provider_posthog.api.retry import retry_after
 from airflow_provider_posthog.api.settings import ClientSettings, ingestion_url
-from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError, clean
+from airflow_provider_posthog.exceptions import PostHogSettingsError, PostHogTransportError
+from airflow_provider_posthog.patterns import pattern
 
 V1 = "/i/v1/analytics/events"
 BATCH = "/batch/"
@@ -35,6 +36,7 @@ _LIFTED = {"$session_id": "session_id", "$window_id": "window_id"}
 #: A quick check whether an event may have one of them.
 _MARKS = tuple(f'"{name}"'.encode() for name in (*_OPTIONS, *_LIFTED))
 _WORDS = frozenset({"ok", "warning", "drop", "retry"})
+_WORD = pattern(r"[a-z][a-z0-9_]{0,79}")
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,21 @@ def _typed(name: str, value: object) -> bool | str | None:
     return words.get(value.strip().lower()) if isinstance(value, str) else None
 
 
+class PageError(PostHogTransportError):
+    """A page where capture V1 has an answer: the server does not know it."""
+
+
+def word_of(reason: object) -> str:
+    """Return a reason if it is a word of PostHog's; empty for anything else, which may hold values of the event.
+
+    :param reason: what the server has sent.
+    """
+    return reason if isinstance(reason, str) and _WORD.fullmatch(reason) else ""
+
+
 def _verdicts(answer: Answer) -> Verdicts:
+    if answer.body.lstrip()[:1] == b"<":
+        raise PageError(f"the answer (status {answer.status}) is a page")
     results = json_object(answer).get("results")
     if not isinstance(results, Mapping):
         raise PostHogTransportError(f"the answer (status {answer.status}) says nothing about the events: no 'results'")
@@ -168,7 +184,7 @@ def _verdict(answer: object) -> Verdict:
     if not details and result in _PLAIN:
         return _PLAIN[result]
     # An unknown word proves nothing: the event is looked up, as after /batch/.
-    return Verdict(result if isinstance(result, str) and result in _WORDS else "sent", clean(details or "")[:80])
+    return Verdict(result if isinstance(result, str) and result in _WORDS else "sent", word_of(details))
 
 
 def unknown_token(host: str) -> PostHogSettingsError:

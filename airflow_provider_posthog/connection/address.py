@@ -107,6 +107,8 @@ def _split_scheme(text: str) -> tuple[str, str]:
     written, separator, rest = text.lower().partition("://")
     if not separator:
         return "", written
+    if rest.startswith(("http:", "https:")):
+        raise PostHogSettingsError("host", "has two schemes.", "Write one of them.")
     if written not in ("http", "https"):
         raise PostHogSettingsError("host", "starts with a scheme that is not PostHog's.", f"Write {DEFAULT_HOST}.")
     return written, rest
@@ -131,6 +133,8 @@ def _refuse_what_is_no_api(name: str, path: str, base_url: str) -> None:
         raise PostHogSettingsError(
             "host", f"{name} only takes events in.", f"Write https://{region}.posthog.com, where PostHog's API is."
         )
+    if name in ("us", "eu"):
+        raise PostHogSettingsError("host", f"is {name}, a region and no host.", f"Write https://{name}.posthog.com.")
     if name in ("posthog.com", "www.posthog.com"):
         raise PostHogSettingsError(
             "host", f"{name} is PostHog's web site.", f"Write {DEFAULT_HOST} or https://eu.posthog.com, your region."

@@ -139,6 +139,9 @@ def parse(conn: ConnectionLike, *, project_id: object = None) -> ClientSettings:
     key = _read_key(conn)
     extra = _read_extra(conn.extra_dejson, key)
     if not (project_id is None or project_id == ""):
+        own = stripped(extra.get("project_id"))
+        if own and own != stripped(project_id):
+            extra.pop("project_token", None)  # it is of the connection's project, and would send events there
         extra["project_id"] = project_id
     values: dict[str, Any] = {"base_url": read_base_url(conn.host, conn.port, conn.schema, key)}
     for field in (candidate for candidate in FIELDS if candidate.of_client):

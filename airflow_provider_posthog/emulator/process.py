@@ -82,6 +82,7 @@ class EmulatorProcess:
         self._start_timeout = start_timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
+        self._room: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> EmulatorProcess:
         self.start()
@@ -103,7 +104,9 @@ class EmulatorProcess:
         command.append("--stop-with-stdin")
         # a file, not a pipe: nobody would read a pipe, and a full one would stop the emulator
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
-        environment = _environment()
+        # its embedded ClickHouse leaves its folder behind where it is killed
+        self._room = tempfile.TemporaryDirectory(prefix="posthog_emulator_", ignore_cleanup_errors=True)
+        environment = {**_environment(), "TMPDIR": self._room.name}
         self._process = subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=environment
         )
@@ -141,6 +144,8 @@ class EmulatorProcess:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        if self._room is not None:
+            self._room.cleanup()
 
     @property
     def returncode(self) -> int | None:

@@ -116,6 +116,10 @@ class State(Core):
         """
         return self if number == self.project.id else self.others.get(number)
 
+    def all_projects(self) -> list[State]:
+        """Return the states of all projects of the server, its first one at the front."""
+        return [self, *self.others.values()]
+
     def add_project(self, warehouse: Warehouse, name: str, settings: Mapping[str, object]) -> State:
         """Add a project, until the next reset.
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from airflow_provider_posthog.api.answers import Kind
 from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.queries import packed, utc
+from airflow_provider_posthog.erasure.resolve import held_now, moved_ids
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogValidationError
 
@@ -55,14 +57,23 @@ class EventsPart:
     values: Mapping[str, Any] = field(repr=False)
 
 
-def subject_of(client: ErasureClient, persons: Iterable[Person]) -> Subject:
+def subject_of(client: ErasureClient, persons: Iterable[Person], server: Server) -> Subject:
     """Return the subject, with the distinct ids that were added since the persons were looked up.
 
     :param client: asks PostHog.
     :param persons: of the work file.
+    :param server: the server.
+    :raises PostHogIncompleteError: if a distinct id belongs to somebody else by now, whose data nobody may get.
     """
     known = list(persons)
-    uuids = sorted({person.uuid for person in known})
+    held = held_now(client, [person.uuid for person in known], server)
+    uuids_of_all = {person.uuid for person in known}
+    if moved := set(moved_ids(client, known, held, server).values()) - uuids_of_all:
+        raise PostHogIncompleteError(
+            f"Distinct ids belong to {len(moved)} other persons by now: the persons were split or merged since they "
+            "were looked up. Nothing was handed out: look them up again."
+        )
+    uuids = sorted(uuids_of_all)
     names = {name for person in known for name in person.distinct_ids}
     for pack in packed(uuids):
         rows = client.rows(

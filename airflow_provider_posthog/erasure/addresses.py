@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from contextlib import suppress
+
+from airflow_provider_posthog.audit.addresses import folded as folded
+from airflow_provider_posthog.audit.addresses import with_host
 
 # Letters of any script, and what RFC 5322 allows in names; a quoted name may hold nearly everything.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)+"')
@@ -73,35 +75,21 @@ def _has_loose_dots(name: str) -> bool:
     return name.startswith(".") or name.endswith(".") or ".." in name
 
 
-def folded(address: str) -> str:
-    """Return an address as it is compared: without case, composed, its host's name in ASCII.
-
-    :param address: the address.
-    """
-    # casefold() would take "straße" for "strasse", which is another mailbox
-    return _with_host(unicodedata.normalize("NFC", address.strip().lower()), "ascii")
-
-
 def spellings(address: str) -> set[str]:
     """Return the spellings of an address: as given, in lower case, composed or not, with both forms of the host.
 
     :param address: the address.
     """
     small = address.strip().lower()
-    hosts = {address, small, _with_host(small, "ascii"), _with_host(small, "unicode")}
-    return {unicodedata.normalize(form, spelling) for spelling in hosts for form in ("NFC", "NFD")} | {address}
+    texts = {address}
+    for spelling in (address, small, with_host(small, "ascii"), with_host(small, "unicode")):
+        name, at, host = spelling.rpartition("@")
+        texts |= {f"{one}{at}{other}" for one in _composed_or_not(name) for other in _composed_or_not(host)}
+    return texts
 
 
-def _with_host(address: str, form: str) -> str:
-    """Write the host's name in ASCII (``xn--...``), or in the letters that it stands for."""
-    name, at, host = address.rpartition("@")
-    with suppress(UnicodeError):
-        composed = unicodedata.normalize("NFC", host)
-        in_ascii = composed.encode("idna")
-        in_letters = in_ascii.decode("idna")
-        if composed in (in_ascii.decode("ascii"), in_letters):  # else it stands for another one: ß became ss
-            host = in_ascii.decode("ascii") if form == "ascii" else in_letters
-    return f"{name}{at}{host}"
+def _composed_or_not(text: str) -> set[str]:
+    return {unicodedata.normalize("NFC", text), unicodedata.normalize("NFD", text)}
 
 
 def is_printed_otherwise(address: str) -> bool:

@@ -173,15 +173,19 @@ def _json_rows(text: Iterator[str]) -> Iterator[tuple[int, list[tuple[Kind, str]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_Pairs)
         except (ValueError, RecursionError):
             row = None
-        if not isinstance(row, dict):
+        if not isinstance(row, _Pairs):
             raise _unreadable(f"has something else than a JSON object in line {number}.")
-        named = [(_kind_of(name), value) for name, value in row.items()]
+        named = [(_kind_of(name), value) for name, value in row]
         if not any(kind for kind, _ in named):
             raise _unreadable(f"has none of distinct_id, email and uuid in line {number}.")
         yield number, [(kind, value) for kind, value in named if kind and value not in (None, "")]
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object with all of its keys: of one that is there twice, an object in Python keeps the last value only."""
 
 
 def _kind_of(name: str) -> Kind | None:
@@ -223,6 +227,25 @@ def _checked(kind: Kind, value: object, field: str, position: int, line: int) ->
     return Identifier(kind, text, position, line)
 
 
+def from_rows(rows: Iterable[Sequence[Any]]) -> Iterator[Identifier]:
+    """Yield the person UUIDs in the first column of a query's rows, each once.
+
+    :param rows: the rows.
+    :raises PostHogSettingsError: for a row that begins with something else; it is not shown.
+    """
+    chosen: dict[str, None] = {}
+    for position, row in enumerate(rows, 1):
+        if not row or not is_uuid(row[0]):
+            raise PostHogSettingsError(
+                "query",
+                f"has no person's UUID in the first column of row {position}.",
+                "Select it first, as in: SELECT person_id FROM ... LIMIT 1000.",
+            )
+        chosen[str(row[0]).lower()] = None
+    for position, uuid in enumerate(sorted(chosen), 1):
+        yield Identifier("uuid", uuid, position)
+
+
 def of_persons(rows: Iterable[Mapping[str, Any]], properties: Sequence[Mapping[str, Any]]) -> Iterator[Identifier]:
     """Yield the UUIDs of persons that PostHog lists for a filter, after checking that each really fits.
 
@@ -258,6 +281,17 @@ def check_filter(properties: object) -> None:
                 "has an operator or type whose answer cannot be checked.",
                 f"Write type 'person' and one of {', '.join(_OPERATORS)}; or write query.",
             )
+        if entry.get("operator", "exact") != "is_set" and not _has_value(entry.get("value")):
+            raise PostHogSettingsError(
+                "properties",
+                "has an entry whose 'value' is missing or empty, which would fit everybody or nobody.",
+                "Write the value that the persons have; or operator 'is_set' for all who have any.",
+            )
+
+
+def _has_value(value: object) -> bool:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return bool(values) and all(item is not None and str(item).strip() for item in values)
 
 
 _OPERATORS = ("exact", "icontains", "is_set")

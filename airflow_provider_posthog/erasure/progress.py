@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_provider_posthog.erasure.work_file import WorkFileSystem, digest_of
 from airflow_provider_posthog.storage.atomic_file import AtomicFile
+from airflow_provider_posthog.storage.owners import make_private
 
 
 @dataclass
@@ -127,20 +128,22 @@ class Progress:
 
     def forget(self) -> None:
         """Remove what holds person UUIDs; the counts of the proof stay, for a task that is cleared later."""
-        for name in sorted(self._known() - {"verified.json", "size.json"}):
+        for name in sorted(self._listed() - {"verified.json", "size.json"}):  # also what killed tries have left
             self._fs.rm_file(f"{self._folder}/{name}")
         self._names = None
 
     def _known(self) -> set[str]:
         if self._names is None:
-            self._fs.invalidate_cache(self._folder)
-            try:
-                paths = self._fs.ls(self._folder, detail=False)
-            except FileNotFoundError:
-                paths = []
-            names = {str(path).rstrip("/").rpartition("/")[2] for path in paths}
-            self._names = {name for name in names if name.endswith(".json") and not name.startswith(".")}
+            self._names = {name for name in self._listed() if name.endswith(".json") and not name.startswith(".")}
         return self._names
+
+    def _listed(self) -> set[str]:
+        self._fs.invalidate_cache(self._folder)
+        try:
+            paths = self._fs.ls(self._folder, detail=False)
+        except FileNotFoundError:
+            paths = []
+        return {str(path).rstrip("/").rpartition("/")[2] for path in paths}
 
     def _read(self, name: str) -> dict[str, Any] | None:
         if f"{name}.json" not in self._known():
@@ -152,7 +155,9 @@ class Progress:
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         # Whole or not at all, even if the worker dies in the middle.
         part = "progress"
-        with AtomicFile(self._fs, f"{self._folder}/{name}.json", token=part) as atomic:
+        atomic = AtomicFile(self._fs, f"{self._folder}/{name}.json", token=part)
+        make_private(self._fs, atomic.part)
+        with atomic:
             atomic.write(json.dumps(value, separators=(",", ":")).encode())
             atomic.finish()
             atomic.commit()

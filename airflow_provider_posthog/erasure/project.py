@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +82,8 @@ def spelt(address: str) -> str:
     scheme, separator, rest = address.strip().lower().rpartition("://")
     scheme = scheme if separator else "https"
     name, port = _parts(rest.split("/", 1)[0])
+    with suppress(ValueError):  # of no IPv6 address
+        name = f"[{ipaddress.IPv6Address(name.strip('[]'))}]"
     host = f"{scheme}://{name.rstrip('.')}" + ("" if port in ("", _PORTS.get(scheme)) else f":{port}")
     return _SAME.get(host, host)
 

@@ -1,7 +1,7 @@
 """Check again who is to be erased, just before the request: days may have passed since the persons were resolved.
 
 Meanwhile a person may have got another distinct id, whose recordings could not be found afterwards, or may have been
-merged into another person, whose deletion was not approved.
+merged into another person, whose deletion was not approved, or split: then one of the distinct ids is a stranger's.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ import uuid as uuids
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from airflow_provider_posthog.api import persons
-from airflow_provider_posthog.erasure import counts
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.generation import Server
 from airflow_provider_posthog.erasure.queries import batched
-from airflow_provider_posthog.erasure.resolve import BATCH, count, held_now, profiles
+from airflow_provider_posthog.erasure.resolve import BATCH, count, held_now, moved_ids, profiles
 from airflow_provider_posthog.erasure.work_file import Person, WorkFile, WorkFileWriter
 from airflow_provider_posthog.exceptions import PostHogErasureError
 
@@ -40,8 +38,8 @@ def renew(client: ErasureClient, work: WorkFile, server: Server) -> Renewed:
     :param client: asks PostHog.
     :param work: the file; it is written anew if something has changed.
     :param server: the server.
-    :raises PostHogErasureError: if somebody was merged with a person who is not in the file; or, in a file without
-        distinct ids, is gone, as nobody can tell whether that was a deletion.
+    :raises PostHogErasureError: if a distinct id belongs by now to a person who is not in the file; or, in a file
+        without distinct ids, if somebody is gone, as nobody can tell whether that was a deletion.
     """
     known = {uuids.UUID(person.uuid).int for person in work.persons()}
     renewed = Renewed()
@@ -54,7 +52,7 @@ def renew(client: ErasureClient, work: WorkFile, server: Server) -> Renewed:
             file.add(new)
         if renewed.moved:
             raise PostHogErasureError(
-                f"{len(renewed.moved)} persons were merged with others since they were resolved, or made again. "
+                f"{len(renewed.moved)} persons were merged with others, split or made again since they were resolved. "
                 "Nothing was deleted: resolve again, and approve that.",
                 job_id=header.request_id,
             )
@@ -71,13 +69,14 @@ def _renewed(
     if missing and not server.has_batches:  # queries may lag behind
         people = profiles(client, [person.uuid for person in missing], server)
         held.update({uuid: {str(name) for name in person.get("distinct_ids") or ()} for uuid, person in people.items()})
-        missing = [person for person in missing if person.uuid not in held]
-    owners = _owners(client, missing, server) if by_id else {}
-    for person in missing:
+    known_people = [person for person in batch if person.profile]
+    owners = moved_ids(client, known_people, held, server) if by_id else {}
+    for person in known_people:
         theirs = {owners[name] for name in person.distinct_ids if name in owners}
-        if not by_id or any(uuids.UUID(owner).int not in known for owner in theirs):
+        is_missing = person.uuid not in held
+        if (is_missing and not by_id) or any(uuids.UUID(owner).int not in known for owner in theirs):
             renewed.moved.append(person.uuid)
-        else:
+        elif is_missing:
             renewed.gone += 1
     return _with_new_ids(client, batch, held, renewed, server) if by_id else [*batch]
 
@@ -94,15 +93,3 @@ def _with_new_ids(
             stale.append(renewed[-1])
     counted = {person.uuid: person for person in count(client, stale, server.now)}
     return [counted.get(person.uuid, person) for person in renewed]
-
-
-def _owners(client: ErasureClient, missing: Sequence[Person], server: Server) -> dict[str, str]:
-    """Return the current owners of the distinct ids of persons without a profile."""
-    names = sorted({name for person in missing for name in person.distinct_ids})
-    if not server.has_batches:
-        return counts.owners_of(client, names) if names else {}
-    owners: dict[str, str] = {}
-    for batch in batched(names, persons.MAX_BATCH):
-        answer = client.send(persons.batch_by_distinct_ids(batch))
-        owners.update({name: str(person.get("uuid")) for name, person in (answer.get("results") or {}).items()})
-    return owners

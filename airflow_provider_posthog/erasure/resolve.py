@@ -238,6 +238,27 @@ def held_now(client: ErasureClient, uuids: Sequence[str], server: Server) -> dic
     return ids
 
 
+def moved_ids(
+    client: ErasureClient, people: Sequence[Person], held: Mapping[str, set[str]], server: Server
+) -> dict[str, str]:
+    """Return the distinct ids that belong to another person than when they were looked up, after a split or a merge.
+
+    :param client: asks PostHog.
+    :param people: the persons, as they were looked up.
+    :param held: their distinct ids now, from :func:`held_now`.
+    :param server: the server.
+    :returns: the UUID of whom they belong to now, by distinct id; ids that are nobody's are missing.
+    """
+    uuid_of = {name: person.uuid for person in people for name in person.distinct_ids}
+    names = sorted(name for name, uuid in uuid_of.items() if name not in held.get(uuid, ()))
+    owners: dict[str, str] = {}
+    if names and not server.has_batches:
+        owners = counts.owners_of(client, names)
+    for batch in batched(names if server.has_batches else (), persons.MAX_BATCH):
+        owners.update(_uuids(client.send(persons.batch_by_distinct_ids(batch))))
+    return {name: uuid.lower() for name, uuid in owners.items() if uuid.lower() != uuid_of[name]}
+
+
 def _by_events(
     client: ErasureClient, people: list[Person], sought: list[Identifier], server: Server
 ) -> tuple[list[Person], list[Identifier]]:

@@ -61,6 +61,7 @@ def _remove(work: WorkFile, swept: Swept) -> None:
         swept.counts["needed"] += 1
         swept.needed.append(work.path)
         return
+    progress.forget()
     work.remove()
     swept.counts["work_files"] += 1
 

@@ -15,7 +15,12 @@ from typing import Any
 from airflow_provider_posthog.erasure.client import ErasureClient
 from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, packed
 from airflow_provider_posthog.erasure.work_file import Person
-from airflow_provider_posthog.exceptions import PostHogAPIError, PostHogServerError, PostHogValidationError
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogPermissionError,
+    PostHogServerError,
+    PostHogValidationError,
+)
 
 _CATALOG = (
     "SELECT DISTINCT table_name FROM system.information_schema.columns WHERE column_name = {name} ORDER BY table_name"
@@ -33,6 +38,8 @@ _BATCH = 1000
 #: How many tables one query counts, and how many bytes of values it holds, once for each table.
 _TOGETHER = 5
 _LONGEST = 200_000
+#: Refusals of one table, which say nothing of the others: its name, its size, or access control.
+_OF_A_TABLE = (PostHogValidationError, PostHogServerError, PostHogPermissionError)
 NOT_OFFERED = "this server does not offer it"
 
 
@@ -81,10 +88,10 @@ def left_in_tables(client: ErasureClient, people: Iterable[Person]) -> Left:
 def _tables(client: ErasureClient, left: Left) -> list[str]:
     try:
         rows = client.rows(_CATALOG, {"name": "distinct_id"}, str)
-    except PostHogValidationError as error:
-        if not is_unknown_table(error):
-            raise
-        left.not_looked_at["other tables"] = "this server does not tell which there are"
+    except (PostHogValidationError, PostHogPermissionError) as error:
+        left.not_looked_at["other tables"] = (
+            "this server does not tell which there are" if _why(error) == NOT_OFFERED else _why(error)
+        )
         return [*_KNOWN]
     tables = [str(row[0]) for row in rows if str(row[0]) not in LOOKED_AT]
     names = [name for name in tables if _NAME.fullmatch(name)][:_MOST]
@@ -107,7 +114,7 @@ def _count_at_once(client: ErasureClient, tables: Sequence[str], ids: Sequence[s
         for pack in packed(ids, text=_LONGEST // len(batch)):
             try:
                 rows = client.rows(f"SELECT * FROM ({arms})", {"ids": pack}, str, int)  # noqa: S608 - names of its own
-            except (PostHogValidationError, PostHogServerError):
+            except _OF_A_TABLE:
                 return False
             if sorted(row[0] for row in rows) != sorted(batch):
                 return False
@@ -124,7 +131,7 @@ def _count(client: ErasureClient, table: str, ids: Sequence[str], left: Left) ->
             sql = f"SELECT count() FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608 - a name of its own
             rows = client.rows(sql, {"ids": pack}, int)
             left.rows[table] = left.rows.get(table, 0) + int(rows[0][0])
-    except (PostHogValidationError, PostHogServerError) as error:
+    except _OF_A_TABLE as error:
         left.rows.pop(table, None)
         left.not_looked_at[table] = _why(error)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.storage.atomic_file import AtomicFile, FileSystem
+from airflow_provider_posthog.storage.owners import make_private
 
 VERSION = 2
 _TOKEN = 12
@@ -228,7 +228,7 @@ class WorkFileWriter:
 
     def __enter__(self) -> WorkFileWriter:
         if not self._fs.isdir(self._path):
-            _make_private(self._fs, self._atomic.part)
+            make_private(self._fs, self._atomic.part)
         self._atomic.__enter__()
         self._write({"version": VERSION, **asdict(self._header)})
         return self
@@ -282,16 +282,6 @@ def is_part_of(path: str, name: str) -> bool:
     """
     match = _PART.fullmatch(path.rpartition("/")[2])
     return match is not None and name.startswith(match[1]) and (match[1] == name or len(match[1].encode()) >= _CUT)
-
-
-def _make_private(fs: WorkFileSystem, path: str) -> None:
-    """Make an empty file that only its owner may read, where a disk has owners; what is written there stays so."""
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else {*fs.protocol}
-    if not protocols & {"file", "local"}:
-        return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"):
-        os.chmod(path, 0o600)  # also one that an earlier try has left
 
 
 def digest_of(value: object) -> str:

@@ -13,6 +13,8 @@ from airflow_provider_posthog.extract.names import check_own
 #: What a template makes of a list.
 _LIST = re.compile(r"\s*[\[(]\s*['\"\])]")
 _NUMBER = re.compile(r"[0-9]{1,18}")
+#: Names, or HogQL by name.
+Columns = Sequence[str] | Mapping[str, str] | None
 
 
 def events_chosen(
@@ -105,3 +107,22 @@ def check_time(time_column: object, name: str, known: Sequence[str | None]) -> N
             f"is {time_column!r:.60}, a time that {name} do not have.",
             f"Write {' or '.join(filter(None, known))}.",
         )
+
+
+def columns_of(given: Columns, default: Sequence[str]) -> dict[str, str]:
+    """Return HogQL by column name.
+
+    :param given: what the task says.
+    :param default: names, for ``None``.
+    :raises PostHogSettingsError: if it names nothing.
+    """
+    if given is None:
+        return {name: name for name in default}
+    if isinstance(given, str) or not given:
+        raise PostHogSettingsError("columns", "names no columns.", "Write a list of names, or HogQL by name.")
+    chosen = dict(given) if isinstance(given, Mapping) else {name: name for name in given}
+    if odd := [part for part in (*chosen, *chosen.values()) if not isinstance(part, str) or not part.strip()]:
+        raise PostHogSettingsError(
+            "columns", f"have {odd[0]!r:.60}, which is neither a name nor HogQL.", "Write text: 'properties.$browser'."
+        )
+    return chosen

@@ -101,7 +101,8 @@ class WindowReader:
                 raise PostHogIncompleteError(
                     f"PostHog cannot answer for the {piece.rows:,} rows of {piece.window}, nor for parts: {error}"
                 ) from error
-            self._size.refused(piece.rows)
+            if not isinstance(error, PostHogTransportError):  # of that, the page has learnt
+                self._size.refused(piece.rows)
             # A part of the rows is where all of them are.
             parts = [replace(half, begun=half.begun or piece.begun) for half in halves]
             return [chunk for half in parts for chunk in self.read(half, halvings + 1)]
@@ -162,13 +163,19 @@ class WindowReader:
 
     def _page(self, piece: Piece, limit: int, after: tuple[datetime | None, str] | None) -> pa.Table:
         asked = statements.page(self._source, piece, limit, after)
-        parts = self._asker.ask_in_parts(
-            asked,
-            lambda: Batches(self._schema, self._rooms),
-            self._check_columns,
-            exact=self._exact,
-            reads=self._size.reads(limit),
-        )
+        try:
+            parts = self._asker.ask_in_parts(
+                asked,
+                lambda: Batches(self._schema, self._rooms),
+                self._check_columns,
+                exact=self._exact,
+                reads=self._size.reads(limit),
+                most=self._size.most_bytes(limit),
+            )
+        except PostHogTransportError as error:
+            if error.too_large:
+                self._size.overran(limit)
+            raise
         page = parts.rows
         self._size.saw(page.num_rows, parts.size, parts.seconds, parts.coming, parts.read)
         self._check_times(page, piece.window)

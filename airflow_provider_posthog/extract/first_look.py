@@ -111,7 +111,7 @@ def _length(row: Sequence[object]) -> int:
 def _check_time(source: Source, schema: pa.Schema) -> None:
     if source.time_column and not pa.types.is_timestamp(schema.field(source.time_column).type):
         raise PostHogSettingsError(
-            "time",
+            "time_column",
             f"is {source.time}, which is not a time but {schema.field(source.time_column).type}.",
             "Write a DateTime column.",
         )
@@ -145,11 +145,11 @@ def _named(columns: list[str]) -> list[str]:
         raise PostHogTransportError("PostHog's answer does not say what its columns are")
     if own := [name for name in columns if is_own(name)]:
         raise PostHogSettingsError(
-            "hogql", f"has a column {own[0]}, a name that the reader uses itself.", "Write AS with another name."
+            "query", f"has a column {own[0]}, a name that the reader uses itself.", "Write AS with another name."
         )
     if twice := [name for name, times in Counter(columns).items() if times > 1]:
         raise PostHogSettingsError(
-            "hogql",
+            "query",
             f"has several columns of one name, of which only one would be read: {_listed(twice)}.",
             "Write AS with a name of its own for each.",
         )
@@ -162,7 +162,7 @@ def _check_same(names: list[str], shown: list[str]) -> None:
         return
     lost = [name for name in names if name not in shown]
     raise PostHogSettingsError(
-        "hogql",
+        "query",
         f"has columns without a name, which would not be read: {_listed(lost)}."
         if lost
         else f"has other columns ({len(names)}) than are read of it ({len(shown)}).",

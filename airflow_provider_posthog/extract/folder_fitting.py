@@ -18,7 +18,8 @@ REASON = "_posthog_reason"
 #: Rows that are set aside stay in memory until the end; more of them mean that the tables do not match.
 _MOST = 10_000
 _DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)")
-_NUMBER = r"^[-+]?[0-9]{1,18}$"
+#: As an integer is written: no other text stands for the same value.
+_NUMBER = r"^(?:0|-?[1-9][0-9]{0,17})$"
 
 
 @dataclass
@@ -135,21 +136,29 @@ def _misfits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | No
         back = whole.cast(kind, safe=False).cast(pa.int64(), safe=False)
         return pc.invert(pc.fill_null(pc.and_(fits, pc.equal(back, whole)), pc.is_null(column)))
     try:
-        column.cast(kind)
+        return _changed(column, kind)
     except pa.ArrowInvalid:
         return pa.chunked_array([[value.is_valid and not _holds(value, kind) for value in column]], pa.bool_())
-    if pa.types.is_floating(kind) and not pa.types.is_floating(column.type):
-        back = column.cast(kind).cast(column.type, safe=False)
-        return pc.fill_null(pc.not_equal(back, column), False)
-    return None
+
+
+def _changed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | None:
+    """Return which values come back as others: Arrow rounds to floats, and floats to decimals, without a word."""
+    made, is_ = column.cast(kind), pa.types
+    if not (is_.is_floating(kind) or (is_.is_floating(column.type) and is_.is_decimal(kind))):
+        return None
+    back = made.cast(column.type, safe=False)
+    same = pc.equal(back, column)
+    if pa.types.is_floating(column.type):
+        same = pc.or_(same, pc.and_(pc.is_nan(back), pc.is_nan(column)))
+    return pc.fill_null(pc.invert(same), False)
 
 
 def _holds(value: pa.Scalar, kind: pa.DataType) -> bool:
     try:
-        pa.chunked_array([pa.array([value.as_py()], value.type)]).cast(kind)
+        changed = _changed(pa.chunked_array([pa.array([value.as_py()], value.type)]), kind)
     except pa.ArrowInvalid:
         return False
-    return True
+    return changed is None or not pc.any(changed).as_py()
 
 
 def _type_of(text: str) -> pa.DataType | None:

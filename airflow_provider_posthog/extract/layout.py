@@ -147,13 +147,7 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
         codes = pc.add(pc.multiply(codes, len(column.dictionary)), column.indices.cast(pa.int64()))
     codes = codes.dictionary_encode()
     values = codes.dictionary.to_pylist()
-    columns = [part for part in layout.partitions if part not in _FOLDERS]
-    if columns and len(values) > MAX_PARTITIONS:
-        raise PostHogSettingsError(
-            "partition_by",
-            f"puts {table.num_rows:,} rows into {len(values):,} folders, by {', '.join(map(repr, columns))}.",
-            f"Choose a column of fewer values, at the most {MAX_PARTITIONS:,}.",
-        )
+    _check_values(table, [part for part in layout.partitions if part not in _FOLDERS])
     if len(values) > 1:
         rows = rows.take(pc.sort_indices(codes.indices))  # stable: rows stay in the order of time
     counts = {count["values"]: count["counts"] for count in pc.value_counts(codes.indices).to_pylist()}
@@ -165,6 +159,19 @@ def split(table: pa.Table, layout: Layout, schema: pa.Schema) -> Iterator[tuple[
             partition = {name: column.dictionary[at].as_py(), **partition}
         yield partition, rows.slice(first, counts[code])
         first += counts[code]
+
+
+def _check_values(table: pa.Table, columns: Sequence[str]) -> None:
+    """Refuse columns of far too many values. Of days and hours there can be any number: an import has years of them."""
+    if not columns or table.num_rows <= MAX_PARTITIONS:
+        return
+    values = table.group_by(list(columns)).aggregate([]).num_rows
+    if values > MAX_PARTITIONS:
+        raise PostHogSettingsError(
+            "partition_by",
+            f"puts {table.num_rows:,} rows into {values:,} folders, by {', '.join(map(repr, columns))}.",
+            f"Choose a column of fewer values, at the most {MAX_PARTITIONS:,}.",
+        )
 
 
 def _texts_of(table: pa.Table, part: str, layout: Layout) -> list[tuple[str, pa.ChunkedArray]]:

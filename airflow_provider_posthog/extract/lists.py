@@ -96,7 +96,15 @@ COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "created_at": _TIME,
         "last_modified_at": _TIME,
     },
-    "property_definitions": {"id": _TEXT, "name": _TEXT, "property_type": _TEXT, "is_numerical": _FLAG, "tags": _TEXT},
+    "property_definitions": {
+        "id": _TEXT,
+        "type": _TEXT,
+        "group_type_index": pa.int64(),
+        "name": _TEXT,
+        "property_type": _TEXT,
+        "is_numerical": _FLAG,
+        "tags": _TEXT,
+    },
     "surveys": {
         "id": _TEXT,
         "name": _TEXT,
@@ -107,6 +115,14 @@ COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "archived": _FLAG,
         "created_at": _TIME,
     },
+}
+#: Lists that PostHog shows in parts, by what asks for each: without it, that of properties has those of events only.
+_PARTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "property_definitions": (
+        {"type": "event"},
+        {"type": "person"},
+        *({"type": "group", "group_type_index": index} for index in range(5)),
+    )
 }
 _PAGE, _ROWS = 200, 1_000
 #: How often a list is read again if its length has changed at the end.
@@ -192,7 +208,7 @@ class ListExtraction(Extraction):
         :raises PostHogError: if PostHog cannot be asked.
         """
         began = time.monotonic()
-        left = iter(self._items())
+        left = iter([{**part, **item} for part in _PARTS.get(self.source.name, ({},)) for item in self._items(part)])
         while items := list(islice(left, _ROWS)):
             table = pa.Table.from_pylist([self._row(item) for item in items], self._schema)
             done = self._progress
@@ -201,24 +217,24 @@ class ListExtraction(Extraction):
             yield Chunk(self.window, table, len(items), len(items), 0, None)
             self._on_progress(self._progress)
 
-    def _items(self) -> list[dict[str, Any]]:
+    def _items(self, part: Mapping[str, Any]) -> list[dict[str, Any]]:
         for _ in range(_TRIES):
             items = []
-            for item in self._client.pages(self._call(_PAGE)):
+            for item in self._client.pages(self._call(_PAGE, part)):
                 if self._closed:
                     raise Stopped
                 items.append(item)
-            count = self._client.send(self._call(1)).get("count")
+            count = self._client.send(self._call(1, part)).get("count")
             if not isinstance(count, int) or count == len(items):
                 return items
         raise PostHogIncompleteError(
             f"PostHog's list of {self.source.name} has {count:,} entries, and {len(items):,} were read, {_TRIES} times."
         )
 
-    def _call(self, limit: int) -> Call[Any]:
+    def _call(self, limit: int, part: Mapping[str, Any]) -> Call[Any]:
         kind = self.source.name
         scope = {"insights": "insight", "dashboards": "dashboard"}.get(kind, kind.removesuffix("s"))
-        query = {"limit": limit, "basic": "true" if kind == "insights" else None}
+        query = {"limit": limit, "basic": "true" if kind == "insights" else None, **part}
         return Call(
             f"{kind}.list", "GET", f"{kind}/", json_page, query=query, scopes=(f"{scope}:read",), paging="offset"
         )

@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
-from airflow_provider_posthog.extract.choices import check_time, cohort_number
-from airflow_provider_posthog.extract.sources import NO_NUMBER, Columns, Source, columns_of, events
+from airflow_provider_posthog.extract.choices import Columns, check_time, cohort_number, columns_of
+from airflow_provider_posthog.extract.sources import NO_NUMBER, Source, events
 
 DISTINCT_ID_COLUMNS = ("distinct_id", "person_id")
 MEMBER_COLUMNS = ("person_id", "cohort_id")

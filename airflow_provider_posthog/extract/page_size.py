@@ -8,11 +8,14 @@ import threading
 from typing import Protocol
 
 from airflow_provider_posthog.api.byte_budget import AT_ONCE
+from airflow_provider_posthog.api.call import MAX_BYTES
 
 log = logging.getLogger(__name__)
 
 #: The most bytes of an answer: three in flight, one waiting and one being written fit into memory.
 TARGET_BYTES = 48 * 1024 * 1024
+#: How much longer than that an answer may be before it is left, as its rows are longer than those before.
+SLACK = 8 / 3
 #: Bytes of all answers in memory at once, if more than three are in flight.
 IN_MEMORY = 5 * TARGET_BYTES
 #: Seconds that a query may take: PostHog stops it after ten, and its speed is not the same each time.
@@ -94,6 +97,13 @@ class PageSize:
         fit = self._bytes / row_bytes if row_bytes else self._most
         return int(max(min(rows, fit, self._most), 1))
 
+    def most_bytes(self, rows: int) -> int:
+        """Return how many bytes an answer may have: memory holds a few that are longer than expected, and no more.
+
+        :param rows: how many were asked for; few of them may be as long as PostHog lets them be.
+        """
+        return MAX_BYTES if rows <= FEWEST_ROWS else int(min(self._bytes * SLACK, MAX_BYTES))
+
     def reads(self, rows: int) -> float | None:
         """Return about how many bytes ClickHouse reads for so many rows; ``None`` if PostHog does not say.
 
@@ -127,6 +137,16 @@ class PageSize:
             elif slowness < 0.5:
                 is_near = self._rows * _GROWTH > self._refused * _NEAR
                 self._rows = min(self._most, self._rows * (_CAREFUL if is_near else _GROWTH))
+
+    def overran(self, rows: int) -> None:
+        """Learn that the answer for so many rows was larger than :meth:`most_bytes` of them.
+
+        :param rows: how many were asked for.
+        """
+        with self._lock:
+            self._bytes_per_row = max(self._bytes_per_row, self.most_bytes(rows) / max(1, rows))
+            fit = self._bytes / self._bytes_per_row
+            log.info("PostHog: the answer for %d rows was too large; asking for %d, as they are long", rows, fit)
 
     def refused(self, rows: int) -> None:
         """Learn that so many rows were too much for PostHog.

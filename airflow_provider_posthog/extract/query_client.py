@@ -17,7 +17,7 @@ import orjson  # noqa: TID253 - this module is imported when a task runs
 from airflow_provider_posthog.api import queries
 from airflow_provider_posthog.api.body import Arriving
 from airflow_provider_posthog.api.byte_budget import ByteBudget
-from airflow_provider_posthog.api.call import Answer, Call
+from airflow_provider_posthog.api.call import MAX_BYTES, Answer, Call
 from airflow_provider_posthog.api.clients import Client
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.exceptions import PostHogTransportError
@@ -135,6 +135,7 @@ class Asker:
         *,
         exact: bool = False,
         reads: float | None = None,
+        most: int = MAX_BYTES,
     ) -> Parts[T]:
         """Ask, and convert the rows as they arrive, so that the text of all of them is never in memory.
 
@@ -145,6 +146,7 @@ class Asker:
         :param check: raises if the columns, by names and types, are not those that the collector takes.
         :param exact: whether integers may be longer than 64 bits.
         :param reads: about how many bytes ClickHouse will read for it, where that is known.
+        :param most: how many bytes the answer may have, unpacked; a larger one is left, and nothing is returned.
         :raises PostHogError: if there is no good, fresh answer.
         """
         self._slow_down(reads)
@@ -156,7 +158,7 @@ class Asker:
                 place.close()  # PostHog has calculated it: the next query may go
                 return _Taking(arriving, new(), self.check, self._parsing, exact=exact).parts()
 
-            answer, trouble = self._client().stream(_call(statement), take)
+            answer, trouble = self._client().stream(dataclasses.replace(_call(statement), max_bytes=most), take)
         self._came(answer.size)
         check(answer.columns, answer.types)
         if trouble is not None:

@@ -10,7 +10,13 @@ from typing import Any, Literal
 
 from airflow_provider_posthog.api.hogql import one_statement
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.extract.choices import check_time, check_time_of_events, events_chosen
+from airflow_provider_posthog.extract.choices import (
+    Columns,
+    check_time,
+    check_time_of_events,
+    columns_of,
+    events_chosen,
+)
 from airflow_provider_posthog.extract.lazy_conditions import check_lazy
 from airflow_provider_posthog.extract.lazy_queries import check_query
 from airflow_provider_posthog.extract.names import check_own, check_where, names_in
@@ -43,7 +49,6 @@ PART_NAME = "posthog_key_"
 OWN = "window_"
 
 _FIELD = re.compile(r"[A-Za-z_$][\w$]*")
-Columns = Sequence[str] | Mapping[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,8 @@ class Source:
 
     def __post_init__(self) -> None:
         for name in self.values:
+            if not isinstance(name, str):
+                raise PostHogSettingsError("values", f"have {name!r:.60}, which is no name.", "Write names as text.")
             if name.startswith(OWN):
                 raise PostHogSettingsError("values", f"have {name!r}, like the reader's own.", "Choose another name.")
         for name in self.columns:
@@ -373,7 +380,7 @@ def hogql(
     :raises PostHogSettingsError: if the query is empty, or holds several statements.
     """
     text = one_statement(query, "query")
-    keys = (key,) if isinstance(key, str) else tuple(key)
+    keys = (key,) if isinstance(key, str) or not isinstance(key, Sequence) else tuple(key)
     if not keys or not all(isinstance(part, str) and part.strip() for part in keys):
         raise PostHogSettingsError("key", "is empty.", "Write the column, or HogQL, that identifies a row.")
     keys = tuple(part.strip() for part in keys)
@@ -383,17 +390,3 @@ def hogql(
     if time == "":
         raise PostHogSettingsError("time_column", "is empty.", "Write the query's column of time, or leave it out.")
     return Source(name, table, {}, ", ".join(keys), keys=keys, time=time, values=given, copies=copies, query=text)
-
-
-def columns_of(given: Columns, default: Sequence[str]) -> dict[str, str]:
-    """Return HogQL by column name.
-
-    :param given: what the task says.
-    :param default: names, for ``None``.
-    :raises PostHogSettingsError: if it names nothing.
-    """
-    if given is None:
-        return {name: name for name in default}
-    if isinstance(given, str) or not given:
-        raise PostHogSettingsError("columns", "names no columns.", "Write a list of names, or HogQL by name.")
-    return dict(given) if isinstance(given, Mapping) else {name: name for name in given}

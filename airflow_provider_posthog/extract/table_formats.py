@@ -55,10 +55,10 @@ class LakeTable:
         :param mark: stands for these rows.
         :returns: ``format``, ``table`` (its name or place), and ``version`` (of Iceberg: the snapshot).
         """
-        rows = _rows_of(fs, paths) if paths else None
-        return self._into_delta(rows, mark) if self.format == "delta" else self._into_iceberg(rows, mark)
+        files = _Files(fs, paths)
+        return self._into_delta(files, mark) if self.format == "delta" else self._into_iceberg(files, mark)
 
-    def _into_delta(self, rows: pa.RecordBatchReader | None, mark: str) -> dict[str, Any]:
+    def _into_delta(self, files: _Files, mark: str) -> dict[str, Any]:
         from deltalake import CommitProperties, DeltaTable, write_deltalake
 
         storage = dict(self.options.get("storage_options") or {}) or None
@@ -69,7 +69,9 @@ class LakeTable:
             log.info("%s has the rows of %s already, from a try before", self.uri, mark)
             return {**described, "version": known.version()}
         properties = CommitProperties(custom_metadata={MARK: mark})
-        where = self._where(known.schema().to_arrow() if known is not None else None)
+        where = self._where()
+        # Delta's writer makes an integer of 1.5, and a day of a time.
+        rows = files.rows(pa.schema(known.schema().to_arrow()) if known is not None else None, self.uri)
         if rows is not None:
             new: dict[str, Any] = {"schema_mode": "merge", "predicate": where} if known is not None else {}
             write_deltalake(
@@ -81,7 +83,7 @@ class LakeTable:
             return {**described, "version": None}
         return {**described, "version": DeltaTable(self.uri, storage_options=storage).version()}
 
-    def _where(self, schema: Any) -> str | None:  # noqa: ANN401 - a schema of Arrow
+    def _where(self) -> str | None:
         """Return the condition of the rows that are replaced; ``None`` for all."""
         parts = []
         if self.time is not None and self.start is not None and self.end is not None:
@@ -93,7 +95,7 @@ class LakeTable:
             parts.append(f"{_quoted(column)} IN ({texts})")
         return " AND ".join(parts) or None
 
-    def _into_iceberg(self, rows: pa.RecordBatchReader | None, mark: str) -> dict[str, Any]:
+    def _into_iceberg(self, files: _Files, mark: str) -> dict[str, Any]:
         from pyiceberg.catalog import load_catalog
         from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchTableError
 
@@ -103,7 +105,9 @@ class LakeTable:
         described = {"format": "iceberg", "table": name}
         try:
             table = catalog.load_table(name)
+            rows = files.rows(table.schema().as_arrow(), name, grows=True)
         except NoSuchTableError:
+            rows = files.rows(None, name)
             if rows is None:
                 return {**described, "version": None}
             with suppress(NamespaceAlreadyExistsError):
@@ -135,18 +139,87 @@ class LakeTable:
         return made
 
 
-def _rows_of(fs: Any, paths: Sequence[str]) -> pa.RecordBatchReader:  # noqa: ANN401 - a file system
-    """Read files one after another, with integers as such tables have them."""
-    with fs.open(paths[0], "rb") as file:
-        schema = signed(pq.read_schema(file))
+@dataclass(frozen=True)
+class _Files:
+    """Files of Parquet that hold an interval's rows.
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for path in paths:
-            with fs.open(path, "rb") as file:
+    :param fs: their file system.
+    :param paths: where they are; none for no rows.
+    """
+
+    fs: Any
+    paths: Sequence[str]
+
+    def rows(self, known: pa.Schema | None, table: str, *, grows: bool = False) -> pa.RecordBatchReader | None:
+        """Read the files one after another; ``None`` if there are none.
+
+        :param known: the table's columns; ``None`` for a table that is not there yet.
+        :param table: what the table is called.
+        :param grows: whether the format makes columns wider.
+        :raises PostHogSettingsError: if a column has another type than the table's.
+        """
+        if not self.paths:
+            return None
+        with self.fs.open(self.paths[0], "rb") as file:
+            coming = pq.read_schema(file)
+        schema = self._as_known(coming, known, table, grows=grows)
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema, table))
+
+    def _as_known(self, coming: pa.Schema, known: pa.Schema | None, table: str, *, grows: bool) -> pa.Schema:
+        """Return the types in which rows go into a table: those that it has, if they hold the same values."""
+        fields = []
+        for column in signed(coming):
+            at = known.get_field_index(column.name) if known is not None else -1
+            there = column.type if known is None or at < 0 else known.field(at).type
+            is_held = _holds(there, column.type, grows=grows)
+            if not is_held and not self._is_null(column.name):
+                raise PostHogSettingsError(
+                    "columns",
+                    f"have {column.name!r} as {column.type}, but the table {table} has it as {there}.",
+                    "Load it under another name, or write another table.",
+                )
+            fields.append(column if is_held and grows else column.with_type(there))
+        return pa.schema(fields)
+
+    def _is_null(self, name: str) -> bool:
+        """Return whether a column has nothing but nulls, whose type may be any."""
+        for path in self.paths:
+            with self.fs.open(path, "rb") as file:
+                for batch in pq.ParquetFile(file).iter_batches(columns=[name]):
+                    if batch.column(0).null_count < batch.num_rows:
+                        return False
+        return True
+
+    def _batches(self, schema: pa.Schema, table: str) -> Iterator[pa.RecordBatch]:
+        for path in self.paths:
+            with self.fs.open(path, "rb") as file:
                 for batch in pq.ParquetFile(file).iter_batches():
-                    yield from pa.Table.from_batches([batch]).cast(schema).to_batches()
+                    yield from _cast(pa.Table.from_batches([batch]), schema, table).to_batches()
 
-    return pa.RecordBatchReader.from_batches(schema, batches())
+
+def _cast(rows: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
+    for at, (column, values) in enumerate(zip(schema, rows.columns, strict=True)):
+        if values.null_count == rows.num_rows:
+            rows = rows.set_column(at, column, pa.nulls(rows.num_rows, column.type))
+    try:
+        return rows.cast(schema)
+    except pa.ArrowInvalid:  # its text has the value
+        raise PostHogSettingsError(
+            "columns", f"hold a number that is too big for its column of {table}.", "Write another table."
+        ) from None
+
+
+def _holds(there: pa.DataType, coming: pa.DataType, *, grows: bool) -> bool:
+    """Return whether a column holds values of a type as they are, or the format makes it so."""
+    is_ = pa.types
+    if is_.is_string(coming):
+        return bool(is_.is_string(there) or is_.is_large_string(there) or is_.is_string_view(there))
+    if is_.is_integer(coming):  # each is checked
+        return bool(is_.is_integer(there))
+    if is_.is_decimal(coming):
+        is_wide = is_.is_decimal(there) and (grows or there.precision >= coming.precision)
+        return bool(is_wide and there.scale == coming.scale)
+    return bool(there.equals(coming) or (grows and is_.is_float32(there) and is_.is_float64(coming)))
 
 
 def signed(schema: pa.Schema) -> pa.Schema:

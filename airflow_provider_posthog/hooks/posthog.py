@@ -249,11 +249,11 @@ class PostHogHook(BaseHook):
         :param key: what tells the rows apart, such as ``uuid``, or several: with it there may be more than 50,000,
             which are read in parts and counted (docs: *files.md*, *Rows by queries*), and arrays are JSON text.
         :param df_type: ``pandas``, or ``polars``.
-        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's; not with ``key``.
+        :param max_bytes_read: how many bytes ClickHouse may read for it, in place of the hook's; neither with ``key``.
         :raises PostHogIncompleteError: if PostHog cut the rows (100 without LIMIT, 50,000 with).
         :raises PostHogSettingsError: if pandas or polars is not installed, or the query read more than it may.
         """
-        self._check_frame(df_type, key, max_bytes_read)
+        self._check_frame(df_type, key, self.max_bytes_read if max_bytes_read is None else max_bytes_read)
         from airflow_provider_posthog.hooks.data_frames import data_frame, polars_frame, read_by_key
 
         if key is not None:

@@ -197,8 +197,15 @@ class PostHogSqlHook(PostHogHook, DbApiHook):  # type: ignore[misc] # DbApiHook'
         :param parameters: the values.
         :param chunksize: how many rows each has, but for the last one.
         :param df_type: ``pandas``, or ``polars``.
-        :raises PostHogSettingsError: as :meth:`get_df`.
+        :raises PostHogSettingsError: as :meth:`get_df`; and if ``chunksize`` is not a number of rows.
         """
+        if isinstance(chunksize, bool) or not isinstance(chunksize, int) or chunksize < 1:
+            raise PostHogSettingsError(
+                "chunksize", f"is {chunksize!r:.40}, which is not a number of rows.", "Write 1 or more."
+            )
+        return self._chunks(sql, parameters, chunksize, df_type)
+
+    def _chunks(self, sql: str, parameters: Mapping[str, Any] | None, chunksize: int, df_type: str) -> Iterator[Any]:
         frame = self.get_df(sql, parameters, df_type=df_type)
         for start in range(0, len(frame), chunksize):
             if df_type == "polars":

@@ -54,22 +54,29 @@ def _cursor(kind: str, connection: Any) -> Any:  # noqa: ANN401
 
 def _executed(cursor: Any, sql: str, parameters: Any) -> Sequence[Sequence[Any]]:  # noqa: ANN401
     """Run the statement and return its first rows: only then a cursor on the server's side knows its columns."""
-    try:
+    with _discreetly("refused"):
         cursor.execute(sql, parameters) if parameters else cursor.execute(sql)
         first: Sequence[Sequence[Any]] = cursor.fetchmany(ROWS)
+    return first
+
+
+@contextmanager
+def _discreetly(did: str) -> Iterator[None]:
+    """Say what a database did to the statement, without the driver's text: it quotes the statement, and values."""
+    try:
+        yield
     except Exception as error:
-        # Drivers quote the statement, and what stands in it.
         code = getattr(error, "pgcode", None) or getattr(error, "sqlstate", None)
         raise PostHogLoadError(
-            f"The database refused the statement of sql ({type(error).__name__}{f', {code}' if code else ''}). Run it "
+            f"The database {did} the statement of sql ({type(error).__name__}{f', {code}' if code else ''}). Run it "
             "by hand to see why.",
             sqlstate=code if isinstance(code, str) else None,
         ) from None
-    return first
 
 
 def _rows(cursor: Any, first: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:  # noqa: ANN401
     some = first
     while some:
         yield from some
-        some = cursor.fetchmany(ROWS)
+        with _discreetly("broke off"):
+            some = cursor.fetchmany(ROWS)

@@ -84,11 +84,8 @@ class DuckDBLoader(StagedLoader):
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
         # Unique to this load: a table of the user's may have any name.
-        number = uuid4().hex
-        self._stage, self._differences = (
-            ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog {name} {number}"))
-            for name in ("stage", "differences")
-        )
+        self._load_id = uuid4().hex
+        self._stage, self._differences = self._beside("stage"), self._beside("differences")
         self._order = "posthog order"
         # The alias of the stage in a statement that also names the table.
         self._alias = self._quote(spare_name("stage", self._parts[-1:], self.dialect.fold))
@@ -128,6 +125,10 @@ class DuckDBLoader(StagedLoader):
             where, values = self._replaced()
             self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
 
+    def _beside(self, name: str) -> str:
+        """Return the quoted name of a table of this load's own, in the target's schema."""
+        return ".".join(self._quote(part) for part in (*self._parts[:-1], f"posthog {name} {self._load_id}"))
+
     def _place(self) -> list[str | None]:
         """Return the table's database, schema and name; ``None`` for parts that its name leaves out."""
         *before, table = self._parts
@@ -156,25 +157,35 @@ class DuckDBLoader(StagedLoader):
             self._limit = None
 
     def _write(self, table: pa.Table) -> None:
-        columns = self._list(self.schema.names)
-        into, values = self._name, columns
         if self._staged:
-            table = numbered(table, self._order, self._rows)
-            into, values = self._stage, f"{columns}, {self._quote(self._order)}"
-            columns += f", {self._quote(self._order)}"
+            self._insert_into(self._stage, numbered(table, self._order, self._rows))
+        else:
+            self._grow()
+            self._insert_into(self._name, table)
+
+    def _spare(self, keys: pa.Table) -> None:
+        if not self._spared:
+            self._spared = self._beside("spared")
+            parts = (f"{self._quote(column.name)} {self.dialect.type_of(column)}" for column in keys.schema)
+            self._connection.execute(f"CREATE TABLE {self._spared} ({', '.join(parts)})")
+        self._insert_into(self._spared, keys)
+
+    def _insert_into(self, name: str, table: pa.Table) -> None:
+        columns = self._list(table.schema.names)
         # DuckDB finds the variable by its name. A registered table would only be freed when the transaction ends.
         posthog_batch_of_this_load = table  # noqa: F841
-        self._connection.execute(f"INSERT INTO {into} ({columns}) SELECT {values} FROM posthog_batch_of_this_load")
+        self._connection.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM posthog_batch_of_this_load")
 
     def _finish(self) -> Loaded:
         self._take_all_memory()
         self._keep_others_out()
+        self._grow()
         if not self._staged:
             self._stock.check()
             self._prove_replaced()
             return Loaded(self._rows, self._deleted, self._rows)
         loaded = self._bring_in()
-        for table in (self._stage, self._differences):
+        for table in filter(None, (self._stage, self._differences, self._spared)):
             self._connection.execute(f"DROP TABLE {table}")
         return loaded
 

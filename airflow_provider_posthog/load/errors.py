@@ -15,6 +15,8 @@ _QUOTED = re.compile(r"([\"'`]).*\1", re.DOTALL)
 _OPEN = re.compile(r"(?<![A-Za-z.])([\"'`])(?!\.\.\.).*", re.DOTALL)
 #: "The duplicate key value is (...)", as SQL Server and Oracle write.
 _IN_PARENTHESES = re.compile(r"(?i)\bvalues?( is| are)? \(.*\)", re.DOTALL)
+#: "Type INT64 with value ... can't be cast", "Could not cast value ... to DECIMAL(6,2)", as DuckDB writes.
+_BARE = re.compile(r"\bvalue .*(?= can't be cast| to [A-Z])", re.DOTALL)
 #: PostgreSQL's classes of errors whose text holds values: data exceptions and violated constraints.
 _WITH_VALUES = ("22", "23")
 #: Where MySQL and DuckDB put the names of things. Each is at an end of the text, where no value can stand for it.
@@ -65,6 +67,7 @@ def _sentence(error: Exception, state: str | None) -> str:
         matches = ((what, pattern.search(text)) for what, pattern in _PLACES)
         names = {what: place[1].replace("`", "") for what, place in matches if place}
     if state is None or state.startswith(_WITH_VALUES):
+        text = _BARE.sub("value ...", text)
         text = _OPEN.sub(r"\1...\1", _QUOTED.sub(r"\1...\1", _IN_PARENTHESES.sub("value (...)", text)))
     if state is not None and state.startswith("P0"):  # quoted or not, the text is the user's own
         text = "a trigger or function raised an exception of its own"

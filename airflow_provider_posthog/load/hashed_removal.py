@@ -133,7 +133,7 @@ class HashedRemoval:
     def _column(self, criterion: Criterion) -> str:
         (name,) = self._flavour.names(criterion.column, 1)
         text = f"CAST({name} AS {self._flavour.text})"
-        text = f"LOWER({text})" if criterion.any_case else text
+        text = f"LOWER(TRIM({text}))" if criterion.any_case else text
         return self._flavour.sha256.format(text=f"CONCAT('{self._salt}', {text})")
 
     def _count(self, condition: str) -> int:

@@ -17,7 +17,7 @@ from airflow_provider_posthog.load.flavours import Flavour
 from airflow_provider_posthog.load.keys import alike, differing
 from airflow_provider_posthog.load.loader import Loader
 from airflow_provider_posthog.load.own_columns import repeated
-from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Target
+from airflow_provider_posthog.load.target import VALID_FROM, VALID_TO, Loaded, Target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -177,7 +177,7 @@ class KeyedLoader(Loader):
         if self.target.deleted != "keep":
             gone = self._end_gone(where, values)
             deleted = gone if self.target.deleted == "delete" else None
-        elif self.target.whole:
+        elif self.target.whole and not self._rejects.rejected:
             more = self._ask("count(*)", where, values) - self._kept
             gone = more if more >= 0 else None
         return Loaded(self._kept, deleted or 0, inserted, changed, unchanged, gone)
@@ -187,11 +187,13 @@ class KeyedLoader(Loader):
         if self.target.write_disposition != "scd2":
             return
         now = self._values(self.schema.field(VALID_FROM), repeated(self.target.now, 1))
-        later = self._ask("count(*)", f"{self._quote(VALID_FROM)} > {self._value}", now)
+        edges = (VALID_FROM, VALID_TO)  # it may have ended versions only
+        where = " OR ".join(f"{self._quote(name)} > {self._value}" for name in edges)
+        later = self._ask("count(*)", where, now * len(edges))
         if later:
             raise PostHogIncompleteError(
-                f"{self.target.table} has {later:,} versions that began after this load did: a later load was faster. "
-                "Nothing was changed; the next load brings what is missing."
+                f"{self.target.table} has {later:,} versions that began or ended after this load began: a later load "
+                "was faster. Nothing was changed; the next load brings what is missing."
             )
 
     def _make_seen(self) -> None:
@@ -206,6 +208,11 @@ class KeyedLoader(Loader):
         if self.target.deleted != "keep":
             values = ", ".join([self._value] * len(self.target.key))
             self._execute_many(f"INSERT INTO {self._quote(self._seen)} VALUES ({values})", keys)
+
+    def _spare(self, keys: pa.Table) -> None:
+        for batch in keys.to_batches():
+            columns = (self._values(field, column) for field, column in zip(batch.schema, batch.columns, strict=True))
+            self._see(list(zip(*columns, strict=True)))
 
     def _end_gone(self, where: str, values: Sequence[Any]) -> int:
         """Delete or mark existing rows that were not loaded; return how many."""

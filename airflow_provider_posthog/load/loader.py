@@ -1,7 +1,5 @@
 """The base of all loaders: check rows, write them, prove the result, commit."""
 
-# ruff: noqa: S608 - names are quoted, and no value is part of a statement
-
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -14,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load import own_columns
 from airflow_provider_posthog.load.columns import Existing, added_columns, family_of, fits
-from airflow_provider_posthog.load.connected import Connected
 from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.fitting import fitted, kept_as
 from airflow_provider_posthog.load.names import check_names
-from airflow_provider_posthog.load.rejects import COLUMNS, SUFFIX, Rejects
+from airflow_provider_posthog.load.quarantine import Quarantine
+from airflow_provider_posthog.load.rejects import Rejects
 from airflow_provider_posthog.load.stock import Stock
 from airflow_provider_posthog.load.target import DELETED_AT, VALID_FROM, VALID_TO, Loaded, Span, Target
-from airflow_provider_posthog.load.widening import wider
+from airflow_provider_posthog.load.widening import outgrown, wider
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 _MOMENTS = ("time", "naive", "date")
 
 
-class Loader(Connected):
+class Loader(Quarantine):
     """Loads Arrow tables into one table of a database; in a ``with``, what was not committed is rolled back at the end.
 
     Until :meth:`commit` no row is visible, and if the connection dies, the existing rows stay. Only a new table, or new
@@ -50,8 +48,9 @@ class Loader(Connected):
         #: The SQL type of each column that is loaded, and the table's columns that are not.
         self._types: dict[str, str] = {}
         self._others: list[str] = []
+        #: The wider types of columns that values have outgrown.
+        self._outgrown: dict[str, str] = {}
         self._rejects = Rejects(target)
-        self._are_rejects_old = True
         self._rows = 0
         self._committed = False
 
@@ -119,12 +118,15 @@ class Loader(Connected):
         if table.schema.names != opened.names or table.schema.types != opened.types:
             raise PostHogSettingsError("table", "has other columns than were opened.", "Open the loader with these.")
         table, rejected = self._rejects.split(table)
-        self._check_rows(table)
+        if table.num_rows:
+            self._check_rows(table)
         table = fitted(own_columns.filled(table, self.target), self._types, self.dialect)
+        self._measure(table)
         try:
             with translate_errors(self._connection, f"writing {table.num_rows:,} rows"):
                 if rejected:
                     self._reject(rejected)
+                    self._keep_rejected()
                 if table.num_rows:
                     self._write(table)
         except (pa.ArrowInvalid, OverflowError):  # its text can hold the value; SQLite's driver raises the other
@@ -143,7 +145,7 @@ class Loader(Connected):
         with translate_errors(self._connection, f"loading {self._rows:,} rows into {self.target.table}"):
             loaded = self._finish()
             if self._rejects.quarantines:
-                self._reject([])
+                self._end_rejects()
             if then is not None:
                 then(self)
         loaded = replace(loaded, rejected=self._rejects.rejected, misfits=self._rejects.misfits)
@@ -180,6 +182,19 @@ class Loader(Connected):
     @abstractmethod
     def _write(self, table: pa.Table) -> None:
         """Write rows."""
+
+    def _keep_rejected(self) -> None:
+        """Remember rows in quarantine: PostHog has them, so those of their keys are not gone."""
+        keys = self._rejects.keys
+        if keys is not None and keys.num_rows:
+            self._spare(fitted(keys, self._types, self.dialect))
+
+    @abstractmethod
+    def _spare(self, keys: pa.Table) -> None:
+        """Remember keys whose rows are neither written nor gone.
+
+        :param keys: with the key's columns only.
+        """
 
     @abstractmethod
     def _finish(self) -> Loaded:
@@ -287,35 +302,30 @@ class Loader(Connected):
         widened = wider(coming, existing.type, self.dialect)
         if widened is None:
             return existing
-        clause = self.dialect.alters.format(column=self._quote(existing.name), type=widened)
-        self._execute(f"ALTER TABLE {self._name} {clause}")
+        self._alter(existing.name, widened)
         return replace(existing, type=widened)
 
-    @property
-    def _rejected_name(self) -> str:
-        *before, last = self._parts
-        check_names([last + SUFFIX], fold=self.dialect.fold, longest=self.dialect.longest_name)
-        return ".".join(self._quote(part) for part in (*before, last + SUFFIX))
+    def _alter(self, name: str, sql_type: str) -> None:
+        clause = self.dialect.alters.format(column=self._quote(name), type=sql_type)
+        self._execute(f"ALTER TABLE {self._name} {clause}")
 
-    def _make_rejected(self) -> None:
-        """Create the table of rows that do not fit, if there can be any."""
-        if self._rejects.quarantines:
-            text = self.dialect.types["text"]
-            columns = ", ".join(f"{self._quote(name)} {text}" for name in COLUMNS)
-            self._execute(f"CREATE TABLE IF NOT EXISTS {self._rejected_name} ({columns})")
+    def _measure(self, table: pa.Table) -> None:
+        """Note which columns of the table are too small for values."""
+        if self.target.schema_policy != "evolve" or not self.dialect.alters:
+            return
+        for column in table.schema:
+            sql_type = self._outgrown.get(column.name) or self._types[column.name]
+            widened = outgrown(column, table.column(column.name), sql_type, self.dialect)
+            if widened is not None:
+                self._outgrown[column.name] = widened
 
-    def _reject(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Store rows that do not fit, replacing those of an earlier try."""
-        common = self._rejects.common_values()
-        if self._are_rejects_old:
-            self._are_rejects_old = False
-            same = " AND ".join(f"{self._quote(name)} = {self._value}" for name in ("task", *COLUMNS[3:5]))
-            where = [common[1], *self._rejects.edges]
-            self._execute_many(f"DELETE FROM {self._rejected_name} WHERE {same}", [where])
-        values = ", ".join([self._value] * len(COLUMNS))
-        if rows:
-            statement = f"INSERT INTO {self._rejected_name} ({self._list(COLUMNS)}) VALUES ({values})"
-            self._execute_many(statement, [(*common, *row) for row in rows])
+    def _grow(self) -> bool:
+        """Make these columns wider, as late as possible, as that locks the table; return whether there are any."""
+        grown, self._outgrown = self._outgrown, {}
+        for name, sql_type in grown.items():
+            self._alter(name, sql_type)
+            self._types[name] = sql_type
+        return bool(grown)
 
     def _definition(self, column: pa.Field) -> str:
         return f"{self._quote(column.name)} {self.target.column_types.get(column.name) or self.dialect.type_of(column)}"

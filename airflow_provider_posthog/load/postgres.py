@@ -14,8 +14,8 @@ from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogS
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, sql_family
 from airflow_provider_posthog.load.fitting import numbered
 from airflow_provider_posthog.load.postgres_copy import copy_in
-from airflow_provider_posthog.load.postgres_table import TableOfPostgres
-from airflow_provider_posthog.load.postgres_values import as_jsonb, literal, moment_of
+from airflow_provider_posthog.load.postgres_table import COLUMNS, TableOfPostgres
+from airflow_provider_posthog.load.postgres_values import as_jsonb, escaped, literal, moment_of
 from airflow_provider_posthog.load.sending import send_aside
 from airflow_provider_posthog.load.staged import StagedLoader
 from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Span, Target
@@ -53,6 +53,7 @@ _LIBPQ = (
     "channel",
 )
 _STAGE, _DIFFERENCES = "pg_temp.posthog_stage", "pg_temp.posthog_differences"
+_SPARED = "pg_temp.posthog_spared"
 _MORE_MEMORY = """
 SELECT pg_catalog.set_config('work_mem', '65536', true) FROM pg_catalog.pg_settings
 WHERE name = 'work_mem' AND setting::bigint < 65536
@@ -68,20 +69,6 @@ _COMPARABLE = ("integer", "decimal", "float", "boolean", "date", "time", "bytes"
 _COMPARABLE_TEXTS = ("uuid", "jsonb")
 #: Settings that end a transaction while it waits for PostHog, if a server has such limits.
 _IDLE_LIMITS = "'idle_in_transaction_session_timeout', 'transaction_timeout'"
-#: ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut what is too long; they
-#: are told apart by their ``letters``.
-_COLUMNS = """
-SELECT a.attname AS name,
-       pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid),
-                              CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) AS type,
-       CASE WHEN t.typcategory = 'S' AND t.typname <> 'citext' THEN ''
-            ELSE pg_catalog.format_type(a.atttypid, NULL) END AS "cast",
-       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS filled,
-       NOT (a.attnotnull OR t.typnotnull) AS nullable,
-       t.typcategory = 'S' AS letters, a.attnum AS number
-FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-"""
 
 
 class PostgresLoader(StagedLoader):
@@ -147,7 +134,7 @@ class PostgresLoader(StagedLoader):
         if not self._oid:
             self._create()
             self._find()
-        columns = self._rows_of(_COLUMNS, [self._oid])
+        columns = self._rows_of(COLUMNS, [self._oid])
         existing = [Existing(name, kind, filled, nullable) for name, kind, _, filled, nullable, *_ in columns]
         added = self._compared(existing)
         fits = TableOfPostgres(self._rows_of, self._oid, self._name, self.target)
@@ -159,11 +146,15 @@ class PostgresLoader(StagedLoader):
                 f"ALTER TABLE {self._name} " + ", ".join(f"ADD {self._definition(column)}" for column in added)
             )
         self._make_rejected()
-        columns = self._rows_of(_COLUMNS, [self._oid])
-        self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}
-        self._letters = {name for name, *_, letters, _ in columns if letters}
+        self._describe_kept()
         # With its schema: without, a temporary table of the same name would be found before it.
         self._name = fits.whole_name()
+
+    def _describe_kept(self) -> None:
+        """Note how values are brought into the table's columns."""
+        columns = self._rows_of(COLUMNS, [self._oid])
+        self._casts = {name: (cast, sql_family(kind)) for name, kind, cast, *_ in columns}
+        self._letters = {name for name, *_, letters, _ in columns if letters}
 
     def _find(self) -> None:
         oid = self._rows_of("SELECT pg_catalog.to_regclass(%s)::oid", [self._name])[0][0]
@@ -179,8 +170,6 @@ class PostgresLoader(StagedLoader):
             self._execute(f"CREATE INDEX ON {self._name} ({self._quote(self.target.by)})")
 
     def _begin(self) -> None:
-        from airflow_provider_posthog.load.copy_binary import TRANSPORT
-
         # The count at the end must see what others committed meanwhile, whatever the user's default is.
         self._execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         # Times without a zone are UTC.
@@ -188,10 +177,8 @@ class PostgresLoader(StagedLoader):
         self._execute(
             f"SELECT pg_catalog.set_config(name, '0', true) FROM pg_catalog.pg_settings WHERE name IN ({_IDLE_LIMITS})"
         )
-        columns = [f"c{at} {TRANSPORT[family_of(column)]}" for at, column in enumerate(self.schema)]
-        if self._ordered:
-            columns.append(f"{_ORDER} bigint")
-        self._execute(f"CREATE TEMPORARY TABLE {_STAGE} ({', '.join(columns)}) ON COMMIT DROP")
+        order = f", {_ORDER} bigint" if self._ordered else ""
+        self._execute(f"CREATE TEMPORARY TABLE {_STAGE} ({self._transport(self.schema.names)}{order}) ON COMMIT DROP")
 
     def _check_rows(self, table: pa.Table) -> None:
         super()._check_rows(table)
@@ -208,16 +195,32 @@ class PostgresLoader(StagedLoader):
                 )
 
     def _write(self, table: pa.Table) -> None:
+        self._copy(numbered(table, _ORDER, self._rows) if self._ordered else table, _STAGE)
+
+    def _spare(self, keys: pa.Table) -> None:
+        if not self._spared:
+            self._spared = _SPARED
+            self._execute(f"CREATE TEMPORARY TABLE {_SPARED} ({self._transport(keys.schema.names)}) ON COMMIT DROP")
+        self._copy(keys, _SPARED)
+
+    def _transport(self, names: Sequence[str]) -> str:
+        """Return the definitions of a stage's columns."""
+        from airflow_provider_posthog.load.copy_binary import TRANSPORT
+
+        numbers = map(self.schema.get_field_index, names)
+        return ", ".join(f"c{at} {TRANSPORT[family_of(self.schema.field(at))]}" for at in numbers)
+
+    def _copy(self, table: pa.Table, stage: str) -> None:
         from airflow_provider_posthog.load.copy_binary import encode
 
-        if self._ordered:
-            table = numbered(table, _ORDER, self._rows)
-        statement = f"COPY {_STAGE} FROM STDIN WITH (FORMAT binary)"
+        statement = f"COPY {stage} FROM STDIN WITH (FORMAT binary)"
         with self._cursor() as cursor:
             send_aside(lambda pieces: copy_in(cursor, statement, pieces), encode(table))
 
     def _finish(self) -> Loaded:
         self._execute(f"SELECT pg_catalog.pg_advisory_xact_lock({_LOCK + self._oid})")
+        if self._grow():
+            self._describe_kept()
         if not self._ordered:
             return self._replace()
         # Keys of a million rows need more than the 4 MB that a server gives by default.
@@ -345,20 +348,17 @@ class PostgresLoader(StagedLoader):
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         with self._cursor() as cursor:
-            # With values, a % in the statement itself would be one too many.
-            cursor.execute(statement, values) if values else cursor.execute(statement)
+            cursor.execute(escaped(statement), values) if values else cursor.execute(statement)
             return int(cursor.rowcount)
 
     def _execute_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
         with self._cursor() as cursor:
-            # A name can have a % of its own.
-            cursor.executemany(statement.replace("%", "%%").replace("%%s", "%s"), rows)
+            cursor.executemany(escaped(statement), rows)
             return int(cursor.rowcount)
 
     def _rows_of(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with self._cursor() as cursor:
-            # With values, a % in the statement itself would be one too many.
-            cursor.execute(statement, values) if values else cursor.execute(statement)
+            cursor.execute(escaped(statement), values) if values else cursor.execute(statement)
             # The connection's extra can ask for cursors whose rows are dictionaries.
             return [tuple(row.values() if isinstance(row, Mapping) else row) for row in cursor.fetchall()]
 

@@ -9,6 +9,20 @@ from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.load.names import quote
 from airflow_provider_posthog.load.target import Target
 
+#: The columns of a table. ``type`` is that under a domain; ``cast`` is empty for texts, as an explicit cast would cut
+#: what is too long; they are told apart by their ``letters``.
+COLUMNS = """
+SELECT a.attname AS name,
+       pg_catalog.format_type(coalesce(nullif(t.typbasetype, 0), a.atttypid),
+                              CASE t.typtype WHEN 'd' THEN t.typtypmod ELSE a.atttypmod END) AS type,
+       CASE WHEN t.typcategory = 'S' AND t.typname <> 'citext' THEN ''
+            ELSE pg_catalog.format_type(a.atttypid, NULL) END AS "cast",
+       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS filled,
+       NOT (a.attnotnull OR t.typnotnull) AS nullable,
+       t.typcategory = 'S' AS letters, a.attnum AS number
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
 #: Unique indexes that ON CONFLICT can use: of whole columns, over all rows, checked at once. Behind the columns of the
 #: key an index can include others.
 _UNIQUE = """

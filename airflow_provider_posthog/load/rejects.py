@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.columns import Dialect, Existing, family_of, fits
-from airflow_provider_posthog.load.typed import Kind, kind_of, read
+from airflow_provider_posthog.load.typed import Kind, kind_of, read, rounding
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +33,8 @@ class Rejects:
         self._unknown: list[str] = []
         self.rejected = 0
         self.misfits: dict[str, int] = {}
+        #: The keys of the rows that the last :meth:`split` has taken out, if other rows may be gone.
+        self.keys: pa.Table | None = None
 
     @property
     def quarantines(self) -> bool:
@@ -81,6 +84,8 @@ class Rejects:
             kind = kind_of(known, bits=dialect.bits)
             if kind is not None and (_is_narrow(column, known, kind) or not fits(column, known, dialect)):
                 raw = self._target.casts.get(column.name, ("", False))[1]
+                if family_of(column) == "float" and kind.arrow[0] == "decimal":
+                    kind = rounding(kind)
                 self._kinds[column.name] = (known, kind, raw)
                 schema = schema.set(schema.get_field_index(column.name), column.with_type(kind.type()))
         return schema
@@ -91,6 +96,7 @@ class Rejects:
         :param table: what comes.
         :raises PostHogLoadError: if too many do not fit.
         """
+        self.keys = None
         if not self._kinds and not self._unknown:
             return table, []
         why: dict[str, pa.ChunkedArray] = {}
@@ -124,6 +130,8 @@ class Rejects:
             for at, row in enumerate(rows):
                 reason = "; ".join(text for text, mask in reasons.items() if mask[at])
                 out.append((reason, json.dumps(row, default=str, ensure_ascii=False)))
+            if self._target.deleted != "keep":  # a key that does not fit is null; no row of the table has it
+                self.keys = made.filter(bad).select(list(self._target.key)).drop_null()
             made = made.filter(pc.invert(bad))
         self.rejected += len(out)
         self._check()
@@ -154,6 +162,19 @@ class Rejects:
             return "", ""
         return self._target.start.isoformat(), self._target.end.isoformat()
 
+    def is_read_again(self, data: str) -> bool:
+        """Return whether a rejected row is of this load's interval, by its time.
+
+        :param data: the row, as JSON.
+        """
+        try:
+            moment = datetime.fromisoformat(str(json.loads(data)[self._target.by]).replace("Z", "+00:00"))
+        except (ValueError, LookupError, TypeError):
+            return False
+        start, end = self._target.start, self._target.end
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        return start is not None and end is not None and start <= moment < end
+
 
 def _is_narrow(column: pa.Field, sql_type: str, kind: Kind) -> bool:
     """Return whether a type does not hold all values of its family."""
@@ -163,7 +184,17 @@ def _is_narrow(column: pa.Field, sql_type: str, kind: Kind) -> bool:
     short = text.partition("(")[0].strip()
     if short in ("uuid", "json", "jsonb"):
         return True
+    if kind.arrow[0] == "decimal":
+        return _has_more_digits(column, kind) and "(" in text
     return kind.arrow[0] == "int64" or (kind.arrow[0] == "string" and "(" in text)
+
+
+def _has_more_digits(column: pa.Field, kind: Kind) -> bool:
+    """Return whether numbers can be too big for a decimal."""
+    if family_of(column) != "decimal":
+        return family_of(column) in ("integer", "unsigned", "float")
+    _, precision, scale = kind.arrow
+    return int(column.type.precision - column.type.scale) > precision - scale
 
 
 def _count(mask: pa.ChunkedArray) -> int:

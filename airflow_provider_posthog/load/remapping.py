@@ -9,7 +9,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.dataclass import dataclass
-from airflow_provider_posthog.exceptions import PostHogIncompleteError
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError
 from airflow_provider_posthog.load.names import parse_table, quote
 
 if TYPE_CHECKING:
@@ -39,6 +39,26 @@ class Remapping:
     overrides: str | None = None
     #: How many rows of each table had another person.
     rows: dict[str, int] = field(default_factory=dict)
+
+    def check(self, loader: Loader) -> None:
+        """Look whether the tables have the columns, before anything is read.
+
+        :param loader: of their database; it need not be open.
+        :raises PostHogSettingsError: if one has not.
+        """
+        names = (self.distinct_id, self.person_id)
+        for table in self.tables:
+            columns = ", ".join(f"events.{quote(name, loader.mark)}" for name in names)
+            try:
+                loader.fetch(f"SELECT {columns} FROM {_named(loader, table)} AS events WHERE 1 = 0")
+            except PostHogSettingsError:
+                raise
+            except Exception as error:  # each driver has its own
+                raise PostHogSettingsError(
+                    "remap",
+                    f"names {table!r}, of which {names[0]!r} and {names[1]!r} cannot be read ({type(error).__name__}).",
+                    "Name a table that has both; distinct_id_column and person_id_column say what they are called.",
+                ) from None
 
     def __call__(self, loader: Loader) -> None:
         """Update the tables.

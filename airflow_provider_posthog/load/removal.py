@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,15 @@ from airflow_provider_posthog.load.names import parse_table, quote
 
 #: Values per statement.
 _BATCH = 500
+#: Types whose text is not an identifier, although one may be in it: lists, objects, JSON and bytes.
+_NOT_ONE = re.compile(
+    r".*\]|jsonb?|bytea|blob|bit\b.*|hstore|xml|variant|(?:struct|map|union|record)\b.*", re.IGNORECASE
+)
+#: SQLite's own LOWER knows ASCII only.
+_FOLDS = "posthog_lower"
+_ICU = (
+    "SELECT 1 FROM pg_catalog.pg_collation WHERE collname = 'und-x-icu' AND current_setting('server_encoding') = 'UTF8'"
+)
 _NOTHING = "Nothing was erased."
 
 
@@ -58,6 +68,7 @@ class Removal:
         self._name = ".".join(self._parts)
         self._table = table
         self._value = placeholder
+        self._beyond_ascii: set[str] = set()  # the temporary tables with such values
 
     def run(self, criteria: Sequence[Criterion]) -> dict[str, int]:
         """Erase, and count what is left.
@@ -66,9 +77,12 @@ class Removal:
         :returns: how many rows were erased, by column; a row that two columns match counts for the first.
         :raises PostHogLoadError: if the database refuses, or if rows are left. The message holds no value.
         """
+        if self._is_postgres:
+            with translate_errors(self._connection, "setting row_security", _NOTHING):
+                self._refuse_hidden_rows()
         for criterion in criteria:  # before any value is sent, so that the error may say what is wrong
             with translate_errors(self._connection, f"reading column {criterion.column} of {self._table}", _NOTHING):
-                self._execute(f"SELECT 1 FROM {self._name} WHERE {self._column(criterion)} IS NULL AND 1 = 0")
+                self._check_type(criterion)
         with translate_errors(self._connection, f"looking for tables that loads keep beside {self._table}", _NOTHING):
             beside = Beside(lambda *asked: list(self._execute(*asked).fetchall()), self._names, self._kind)
         self._check_unfinished(beside)
@@ -99,6 +113,29 @@ class Removal:
             return "postgres"
         return "sqlite" if isinstance(self._connection, sqlite3.Connection) else "duckdb"
 
+    def _refuse_hidden_rows(self) -> None:
+        """Let a policy of row-level security be an error: rows that this user does not see would stay, uncounted."""
+        if self._execute("SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'row_security'").fetchone():
+            self._execute("SET LOCAL row_security = off")
+
+    def _check_type(self, criterion: Criterion) -> None:
+        """Refuse a column whose values are not one identifier each: comparing them would find nobody, and pass."""
+        column = f"SELECT {self._column(criterion)} FROM {self._name} WHERE 1 = 0"
+        if self._kind == "sqlite":
+            self._execute(column)
+            self._connection.create_function(_FOLDS, 1, lambda text: text and text.lower(), deterministic=True)
+            schema, table = ("main", *self._names)[-2:]
+            asked = "SELECT type FROM pragma_table_info(?, ?) WHERE lower(name) = lower(?)"
+            kind = str(next(iter(self._execute(asked, [table, schema, criterion.column]).fetchone() or [""])))
+        else:
+            function = "pg_typeof" if self._is_postgres else "typeof"
+            kind = str(self._execute(f"SELECT CAST({function}(({column})) AS TEXT)").fetchone()[0])
+        if _NOT_ONE.fullmatch(kind):
+            raise PostHogLoadError(
+                f"The column {criterion.column} of {self._table} has the type {kind}, and not one identifier in each "
+                f"row: a row of several persons would go for one of them. {_NOTHING} Name a column of text or UUIDs."
+            )
+
     def _check_unfinished(self, beside: Beside) -> None:
         if beside.unfinished:
             raise PostHogLoadError(
@@ -124,6 +161,8 @@ class Removal:
         self._execute(f"CREATE TEMPORARY TABLE {name} (id TEXT)")
         values = iter(criterion.values)
         while batch := [self._fit(value, criterion) for value in islice(values, _BATCH)]:
+            if not all(map(str.isascii, batch)):
+                self._beyond_ascii.add(name)
             rows = ", ".join([f"({self._value})"] * len(batch))
             self._execute(f"INSERT INTO {name} (id) VALUES {rows}", batch)
         if self._is_postgres:
@@ -132,7 +171,17 @@ class Removal:
 
     def _is_in(self, text: str, criterion: Criterion, values: str) -> str:
         """Return the condition that a text is one of the values."""
-        return f"{f'LOWER({text})' if criterion.any_case else text} IN (SELECT id FROM {values})"
+        if criterion.any_case:  # and without blanks around it, as in PostHog
+            text = (
+                f"{_FOLDS}(TRIM({text}))" if self._kind == "sqlite" else f"LOWER(TRIM({text}){self._collation(values)})"
+            )
+        return f"{text} IN (SELECT id FROM {values})"
+
+    def _collation(self, values: str) -> str:
+        """Return the collation that knows other small letters than ASCII's, which PostgreSQL's default may not."""
+        if not self._is_postgres or values not in self._beyond_ascii:
+            return ""
+        return ' COLLATE "und-x-icu"' if self._execute(_ICU).fetchone() else ""
 
     def _column(self, criterion: Criterion) -> str:
         # With the table's name: SQLite takes a quoted name that is not a column's for a text.

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from airflow_provider_posthog.load.loader import Loader
-from airflow_provider_posthog.load.target import VALID_FROM, Loaded
+from airflow_provider_posthog.load.target import VALID_FROM, VALID_TO, Loaded
 
 
 class StagedLoader(Loader):
@@ -30,9 +30,13 @@ class StagedLoader(Loader):
     _alias: str
     #: Whether no two rows of the stage have one key.
     _are_keys_once = False
+    #: The stage of the keys whose rows are in quarantine; empty if there are none.
+    _spared = ""
 
     def _bring_in(self) -> Loaded:
         """Merge the stage into the table."""
+        if self.target.write_disposition == "scd2":
+            self._check_later()
         kept = self._count_keys()
         self._find_differences()
         new = self._count(f"{self._differences} WHERE NOT is_there")
@@ -50,7 +54,7 @@ class StagedLoader(Loader):
             new = written
         else:  # a trigger can keep the old row
             self._prove("of the rows", written, new + changed)
-        if gone is None and self.target.whole and not appends:
+        if gone is None and self.target.whole and not appends and not self._rejects.rejected:
             gone = self._left_over(kept)
         inserted = written if self.target.write_disposition == "scd2" else new
         if appends:
@@ -91,7 +95,9 @@ class StagedLoader(Loader):
             where = f"{where} AND {self._quote(self._is_open)} IS NULL"
         there = self._ask("count(*)", where, values)
         same = self._same(self._name, self._alias)
-        gone = f"{where} AND NOT EXISTS (SELECT 1 FROM {self._stage} AS {self._alias} WHERE {same})"
+        stages = [stage for stage in (self._stage, self._spared) if stage]
+        loaded = (f"NOT EXISTS (SELECT 1 FROM {stage} AS {self._alias} WHERE {same})" for stage in stages)
+        gone = " AND ".join((where, *loaded))
         number = self._ask("count(*)", gone, values)
         self._guard_gone(there, number)
         done = number
@@ -108,12 +114,6 @@ class StagedLoader(Loader):
 
     def _write_versions(self) -> int:
         """End the versions that others follow, and write these; return how many."""
-        later = self._ask("count(*)", f"{self._quote(VALID_FROM)} >= {self._literal(self.target.now)}", [])
-        if later:
-            raise PostHogIncompleteError(
-                f"{self.target.table} has {later:,} versions that began after this load did: a later load was faster. "
-                "Nothing was changed; the next load brings what is missing."
-            )
         stage = self._alias
         same = self._same(self._name, stage)
         followed = (
@@ -123,6 +123,17 @@ class StagedLoader(Loader):
         is_open = f"{self._quote(self._is_open)} IS NULL"
         self._execute(f"UPDATE {self._name} SET {self._ends()} WHERE {is_open} AND EXISTS ({followed})")
         return self._insert(f"JOIN {self._differences} AS found ON found.n = {stage}.{self._number}")
+
+    def _check_later(self) -> None:
+        """Refuse to write versions beside those of a load that began later."""
+        now = self._literal(self.target.now)
+        edges = (VALID_FROM, VALID_TO)  # it may have ended versions only
+        later = self._ask("count(*)", " OR ".join(f"{self._quote(name)} >= {now}" for name in edges), [])
+        if later:
+            raise PostHogIncompleteError(
+                f"{self.target.table} has {later:,} versions that began or ended after this load began: a later load "
+                "was faster. Nothing was changed; the next load brings what is missing."
+            )
 
     def _insert(self, joined: str, conflict: str = "") -> int:
         columns, stage = self._list(self.schema.names), self._alias

@@ -95,6 +95,8 @@ class Target:
 
     def __post_init__(self) -> None:
         modes = get_args(WriteDisposition)
+        if not isinstance(self.table, str):
+            raise PostHogSettingsError("table", f"is {self.table!r:.40}, not a name.", "Write 'schema.table'.")
         if self.write_disposition not in modes:
             raise PostHogSettingsError(
                 "write_disposition",

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -22,9 +23,14 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _TIME = re.compile(
     r"(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2})?(?:\.(\d{1,9}))?)?\s?(Z|[+-]\d{2}:?\d{2})?", re.ASCII
 )
+_UUID = re.compile(r"(\{)?[0-9a-fA-F]{8}(-?)(?:[0-9a-fA-F]{4}\2){3}[0-9a-fA-F]{12}(?(1)\})")
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 _SIZES = re.compile(r"\((\d{1,4})(?:, ?(\d{1,4}))?\)")
-#: How many bits integers of a type have; all others have 64.
+#: Halves of a surrogate pair, which a script leaves where it cuts a text within an emoji; no database stores them.
+_HALVES = re.compile("[\ud800-\udfff]")
+#: The most digits of a decimal.
+_DIGITS = 38
+#: How many bits integers of a type have; all others have 64. DuckDB calls types without a sign ``u...``.
 _BITS = {
     "tinyint": 8,
     "int1": 8,
@@ -72,11 +78,12 @@ def kind_of(sql_type: str, *, bits: bool = True) -> Kind | None:
         return Kind(_uuid if name == "uuid" else _json)
     family = sql_family(text)
     if family == "decimal":
-        return _decimal_kind(first, second)
+        is_sized = "(" in text
+        return None if (is_sized and not 0 < first <= _DIGITS) or second > first else _decimal_kind(first, second)
     if family == "text":
         return Kind(_text(first))
     if family == "integer":
-        return Kind(_integer(_BITS.get(name, 64) if bits else 64, unsigned="unsigned" in text), ("int64", 0, 0))
+        return _integer_kind(text, bits=bits)
     kinds = {
         "float": Kind(_float, ("double", 0, 0)),
         "boolean": Kind(_truth, ("bool", 0, 0)),
@@ -115,10 +122,24 @@ def _value(text: str, kind: Kind, raw: bool) -> tuple[Any, bool]:
             if text in ("", "null"):
                 return None, True
             if kind.read is not _json and text.startswith('"'):
-                text = json.loads(text)
+                text = _HALVES.sub("\ufffd", json.loads(text))
         return kind.read(text), True
-    except (ValueError, ArithmeticError):
+    except (ValueError, ArithmeticError, RecursionError):
         return None, False
+
+
+def bits_of(sql_type: str) -> int:
+    """Return how many bits the integers of a type have.
+
+    :param sql_type: such as ``smallint``.
+    """
+    name = sql_type.strip().lower().partition("(")[0].strip()
+    return _BITS.get(name.removeprefix("u").partition(" ")[0], 64)
+
+
+def _integer_kind(text: str, *, bits: bool) -> Kind:
+    is_unsigned = "unsigned" in text or text.startswith("u")
+    return Kind(_integer(bits_of(text) if bits else 64, unsigned=is_unsigned), ("int64", 0, 0))
 
 
 def _integer(bits: int, *, unsigned: bool) -> Callable[[str], int]:
@@ -137,7 +158,7 @@ def _integer(bits: int, *, unsigned: bool) -> Callable[[str], int]:
 
 
 def _decimal_kind(precision: int, scale: int) -> Kind:
-    digits, behind = (precision, scale) if precision else (38, 18)
+    digits, behind = (precision, scale) if precision else (_DIGITS, 18)
 
     def read_decimal(text: str) -> Decimal:
         if not _NUMBER.fullmatch(text):
@@ -152,13 +173,31 @@ def _decimal_kind(precision: int, scale: int) -> Kind:
             raise ValueError
         return number
 
-    return Kind(read_decimal, ("decimal", min(digits, 38), min(behind, 38)))
+    return Kind(read_decimal, ("decimal", digits, behind))
+
+
+def rounding(kind: Kind) -> Kind:
+    """Return how floats are read as a decimal: they are rounded to its scale, as a database does.
+
+    :param kind: a decimal's.
+    """
+    unit = Decimal(1).scaleb(-kind.arrow[2])
+
+    def read_rounded(text: str) -> Any:  # noqa: ANN401 - what the kind reads
+        if not _NUMBER.fullmatch(text):
+            raise ValueError
+        return kind.read(f"{Decimal(text).quantize(unit, ROUND_HALF_UP):f}")
+
+    return Kind(read_rounded, kind.arrow)
 
 
 def _float(text: str) -> float:
     if not _NUMBER.fullmatch(text):
         raise ValueError
-    return float(text)
+    number = float(text)
+    if not isfinite(number) or (not number and Decimal(text)):  # beyond what a float holds
+        raise ValueError
+    return number
 
 
 def _truth(text: str) -> bool:
@@ -185,14 +224,20 @@ def _time(text: str) -> datetime:
 
 
 def _uuid(text: str) -> str:
-    if len(text) != 36:
+    # Python's own reader also takes signs, underscores and hyphens at any place.
+    if not _UUID.fullmatch(text):
         raise ValueError
     return str(UUID(text))
 
 
 def _json(text: str) -> str:
-    json.loads(text)
+    json.loads(text, parse_constant=_no_json)
     return text
+
+
+def _no_json(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python's reader takes for JSON."""
+    raise ValueError(constant)
 
 
 def _text(longest: int) -> Callable[[str], str]:

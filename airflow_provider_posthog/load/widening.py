@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.load.columns import Dialect, family_of, fits, sql_family
+from airflow_provider_posthog.load.typed import bits_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,3 +50,38 @@ def _decimal(column: pa.Field, sql_type: str, dialect: Dialect) -> str | None:
     scale = max(behind, getattr(column.type, "scale", 0))
     precision = max(before, getattr(column.type, "precision", _INTEGER + 1) - getattr(column.type, "scale", 0)) + scale
     return dialect.types["decimal"].format(p=precision, s=scale) if precision <= _MOST else None
+
+
+def outgrown(column: pa.Field, values: pa.ChunkedArray, sql_type: str, dialect: Dialect) -> str | None:
+    """Return a wider type if some values are too big for a table's column; ``None`` if all fit, or there is none.
+
+    :param column: what comes.
+    :param values: its values.
+    :param sql_type: the type of the table's column.
+    :param dialect: the database's.
+    """
+    import pyarrow.compute as pc
+
+    there, size = sql_family(sql_type), _SIZE.search(sql_type)
+    if there == "text" and size and family_of(column) == "text":
+        longest = pc.max(pc.utf8_length(values.cast("string"))).as_py() or 0
+        return dialect.types["text"] if longest > int(size[1]) else None
+    largest = _largest(sql_type, dialect) if there in ("integer", "decimal") else None
+    if largest is None or family_of(column) not in ("integer", "unsigned", "decimal", "float"):
+        return None
+    extent = pc.min_max(values).as_py()
+    if extent["min"] is None or (-largest - (there == "integer") <= extent["min"] and extent["max"] <= largest):
+        return None
+    return dialect.types["integer"] if there == "integer" else wider(column, sql_type, dialect)
+
+
+def _largest(sql_type: str, dialect: Dialect) -> Decimal | int | None:
+    """Return the largest number of a type; ``None`` if it holds all that come."""
+    if sql_family(sql_type) == "integer":
+        bits = bits_of(sql_type) if dialect.bits else 64
+        return 2 ** (bits - 1) - 1 if bits < 64 else None
+    size = _SIZE.search(sql_type)
+    if size is None:
+        return None
+    behind = int(size[2] or 0)
+    return Decimal(10) ** (int(size[1]) - behind) - Decimal(10) ** -behind

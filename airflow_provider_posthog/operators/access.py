@@ -91,6 +91,7 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         need_arrow(type(self).__name__)
         folder = self._folder()
         handover, work = self._subjects()
+        handover.check_certificate(self.hook, context)
         request_id = handover.request_id
         manifest = folder.published()
         if manifest is not None and manifest.get("request_id") != request_id:
@@ -157,8 +158,9 @@ class PostHogExportPersonDataOperator(PostHogErasureOperator):
         if not folder.is_whole:
             settings = self.hook.settings()
             asked = digest_of([work.header().request_id, settings.base_url, settings.project_id])
-            state = folder.begin(asked, {"until": detect(self.client).now.isoformat()})
-            subject = subject_of(self.client, work.persons())
+            server = detect(self.client)
+            subject = subject_of(self.client, work.persons(), server)
+            state = folder.begin(asked, {"until": server.now.isoformat()})
             until = datetime.fromisoformat(state["until"])
             try:
                 self._fill(folder, work, subject, until)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api.annotations import MAX_CONTENT
 from airflow_provider_posthog.exceptions import PostHogSettingsError
-from airflow_provider_posthog.tasks.annotation import annotate, mark_of
+from airflow_provider_posthog.tasks.annotation import LENGTH, annotate, mark_of
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.interval import moment_of
 from airflow_provider_posthog.tasks.moments import instant_of
@@ -30,7 +30,7 @@ class PostHogAnnotationOperator(PostHogOperator):
 
         PostHogAnnotationOperator(task_id="mark", content="Prices loaded", date_marker="{{ data_interval_end }}")
 
-    :param content: the text; a short mark of the run is added.
+    :param content: the text, up to 8,169 characters; a short mark of the run is added.
     :param date_marker: the moment: a time with an offset, or ISO text with one; default: the run's.
     :param scope: ``project``, ``organization``, ``dashboard`` or ``dashboard_item``.
     :param emoji: shown with it.
@@ -61,8 +61,9 @@ class PostHogAnnotationOperator(PostHogOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Mark it."""
-        if not str(self.content).strip() or len(self.content) > MAX_CONTENT:
-            raise PostHogSettingsError("content", "is empty, or too long.", f"Write 1 to {MAX_CONTENT} characters.")
+        most = MAX_CONTENT - LENGTH - 1
+        if not isinstance(self.content, str) or not self.content.strip() or len(self.content) > most:
+            raise PostHogSettingsError("content", "is empty, or too long.", f"Write 1 to {most:,} characters.")
         if self.scope not in SCOPES:
             raise PostHogSettingsError(
                 "scope", f"{self.scope!r:.40} is not known.", f"Write one of {', '.join(SCOPES)}."
@@ -77,6 +78,7 @@ class PostHogAnnotationOperator(PostHogOperator):
             scope=cast("Scope", self.scope),
             emoji=self.emoji,
             hidden=self.hidden,
+            moved=self.date_marker not in (None, ""),
         )
         self.concludes("Annotation %s %s", made["id"], "is there" if made["created"] else "was there already")
         return dict(made)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -91,25 +92,31 @@ class PostHogCaptureOperator(PostHogOperator):
 
     def _events(self, context: Context) -> list[Event]:
         from airflow_provider_posthog.capture.events import check_distinct_id, check_name, event_of, uuid_of
-        from airflow_provider_posthog.capture.values import RefusedError, moment, plain
+        from airflow_provider_posthog.capture.values import moment, plain
 
-        names = [self.distinct_id] if isinstance(self.distinct_id, (str, int)) else list(self.distinct_id)
+        if not isinstance(self.properties, (Mapping, type(None))):
+            raise PostHogSettingsError("properties", "is no dictionary.", "Write one, such as {'rows': 7}.")
+        with _refusing("event"):
+            name = check_name(self.event)
+        with _refusing("distinct_id"):
+            names = [check_distinct_id(who) for who in self._whose()]
         if self.uuid and len(names) != 1:
             raise PostHogSettingsError("uuid", "is given for several events.", "Leave it out, or send one.")
         if not names or len(set(names)) != len(names):
             raise PostHogSettingsError("distinct_id", "is empty, or names somebody twice.", "Write whose event it is.")
-        try:
-            name, at = check_name(self.event), self._at(context)
-            when = moment(at, datetime.now(timezone.utc))
+        with _refusing("timestamp"):
+            when = moment(self._at(context), datetime.now(timezone.utc))
+        made = []
+        with _refusing("properties"):
             properties = plain(dict(self.properties or {}))
-            made = []
             for who in names:
-                uuid = self._uuid() or uuid_of("task", *self._run(context), name, str(who), when.isoformat())
-                made.append(event_of(uuid, name, check_distinct_id(who), when, properties))
-        except RefusedError as refused:
-            field = _FIELDS.get(refused.reason, "properties")
-            raise PostHogSettingsError(field, f"is refused by PostHog ({refused.reason}).", "Write another.") from None
+                uuid = self._uuid() or uuid_of("task", *self._run(context), name, who, when.isoformat())
+                made.append(event_of(uuid, name, who, when, properties))
         return made
+
+    def _whose(self) -> list[object]:
+        given = self.distinct_id
+        return list(given) if isinstance(given, (Sequence, Set)) and not isinstance(given, (str, bytes)) else [given]
 
     def _at(self, context: Context) -> object:
         return moment_of(context) if self.timestamp is None or self.timestamp == "" else self.timestamp
@@ -129,15 +136,12 @@ class PostHogCaptureOperator(PostHogOperator):
         return [ti.dag_id, ti.run_id, ti.task_id, getattr(ti, "map_index", -1)]
 
 
-_FIELDS = {
-    "missing_event_name": "event",
-    "event_name_too_long": "event",
-    "dropped_performance_event": "event",
-    "missing_distinct_id": "distinct_id",
-    "distinct_id_too_large": "distinct_id",
-    "invalid_distinct_id": "distinct_id",
-    "missing_timestamp": "timestamp",
-    "invalid_event_timestamp": "timestamp",
-    "naive_timestamp": "timestamp",
-    "future_timestamp": "timestamp",
-}
+@contextmanager
+def _refusing(field: str) -> Iterator[None]:
+    """Name the argument that PostHog would refuse."""
+    from airflow_provider_posthog.capture.values import RefusedError
+
+    try:
+        yield
+    except RefusedError as refused:
+        raise PostHogSettingsError(field, f"is refused by PostHog ({refused.reason}).", "Write another.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,7 +26,7 @@ from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, last_cal
 from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids_of, packs_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
-from airflow_provider_posthog.tasks.lists import number_of
+from airflow_provider_posthog.tasks.lists import count_of, named_by, number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 
@@ -66,9 +67,10 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param format: of the file: ``parquet``, ``jsonl`` or ``csv``.
     :param object_storage_conn_id: Airflow's connection for that storage, and for that of ``rejects_path``.
     :param column: the column with the distinct ids; default: ``distinct_id``, else the first.
-    :param replace: remove everybody from the cohort who is not among the members.
-    :param rejects_path: a file (JSON lines) that names each id without a person, and each person that is not in it.
-    :param max_rejects: how many ids may have no person.
+    :param replace: remove everybody from the cohort who is not among the members; nobody if the task fails.
+    :param rejects_path: a file (JSON lines) that names each id without a person, each row without an id, and each
+        person that is not in it.
+    :param max_rejects: how many ids may have no person, and rows no id.
     :param poll_interval: seconds (or a timedelta) between two polls.
     :param timeout: seconds (or a timedelta) that PostHog may take to fill it, for each 1,000 ids.
     :param deferrable: wait in the triggerer. The ids are read again afterwards; if there are others by then, all of
@@ -76,8 +78,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``cohort:write`` and
         ``query:read``.
     :returns: ``cohort_id``, ``created``, ``ids`` (different ones that were given; null with ``query``), ``persons``
-        (that should be in it), ``members`` (that are), ``removed``, ``rejected`` (ids without a person),
-        ``rejects_path``.
+        (that should be in it), ``members`` (that are), ``removed``, ``rejected`` (ids without a person,
+        and rows without an id), ``rejects_path``.
     :raises PostHogSettingsError: if an argument is wrong.
     :raises PostHogIncompleteError: if a person is not in the cohort afterwards, or more ids than ``max_rejects`` have
         none.
@@ -178,14 +180,13 @@ class PostHogStaticCohortOperator(PostHogOperator):
         cohort = self._cohort() if filled is None else self._retrieve(filled.cohort)
         people = People(self.hook)
         ids: list[str] | None = None
-        unknown: list[str] = []
+        unknown, blank = list[str](), 0
         if self.query:
             statement = {"kind": "HogQLQuery", "query": self.query, "values": dict(self.values or {})}
             wanted = people.of_query(self.query, self.values or {})
             fill = self._fill(cohort, [statement], filled, context)
         else:
-            with self._rows() as (columns, rows):
-                ids = list(dict.fromkeys(ids_of(columns, rows, self.column)))
+            ids, blank = self._ids()
             persons, unknown = people.resolve(ids)
             wanted = set(persons.values())
             # In an order that stays, whatever the database's: a task that was deferred finds where it was.
@@ -193,20 +194,22 @@ class PostHogStaticCohortOperator(PostHogOperator):
             fill = self._fill(cohort, [queries.hogql(_FILL, {"ids": some}) for some in packs], filled, context)
         number = fill.cohort
         members = people.of_cohort(number)
-        removed = self._remove(number, members - wanted) if self.replace else 0
         missing = sorted(wanted - members)
-        self._write_rejects(output, context, unknown, missing)
-        self._prove(number, missing, unknown)
-        words = number, counted(len(wanted), "person"), counted(len(unknown), "id")
+        self._write_rejects(output, context, [*unknown, *[None] * blank], missing)
+        self._prove(number, missing, len(unknown), blank)
+        # Only then: a load that fails leaves everybody in it.
+        doomed = members - wanted if self.replace else set()
+        members = people.take_out(number, doomed, *self._patience()) if doomed else members
+        words = number, counted(len(wanted), "person"), counted(len(unknown) + blank, "id")
         self.concludes("Cohort %d has all of %s; %s belong to no person", *words)
         return {
             "cohort_id": number,
             "created": fill.created,
             "ids": None if ids is None else len(ids),
             "persons": len(wanted),
-            "members": len(members) - removed,
-            "removed": removed,
-            "rejected": len(unknown),
+            "members": len(members),
+            "removed": len(doomed),
+            "rejected": len(unknown) + blank,
             "rejects_path": None if output is None else str(output.target),
         }
 
@@ -218,8 +221,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             raise PostHogSettingsError("name", "is not given once.", "Write the cohort's name, or its cohort_id.")
         if self.sql and not self.sql_conn_id:
             raise PostHogSettingsError("sql_conn_id", "is empty.", "Write the database's connection.")
-        if isinstance(self.max_rejects, bool) or int(self.max_rejects) < 0:
-            raise PostHogSettingsError("max_rejects", "is below 0.", "Write how many ids may have no person.")
+        count_of("max_rejects", self.max_rejects)
         seconds_of("poll_interval", self.poll_interval, 0.01)
         seconds_of("timeout", self.timeout, 0)
         if not self.rejects_path:
@@ -227,6 +229,13 @@ class PostHogStaticCohortOperator(PostHogOperator):
         output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.object_storage_conn_id)
         output.check()
         return output
+
+    def _ids(self) -> tuple[list[str], int]:
+        """Return the different ids that were given, and how many rows have none."""
+        with self._rows() as (columns, rows):
+            counts = Counter(ids_of(columns, rows, self.column))
+        blank = counts.pop("", 0)
+        return list(counts), blank
 
     @contextmanager
     def _rows(self) -> Iterator[tuple[list[str], Iterator[Sequence[Any]]]]:
@@ -243,7 +252,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
 
     def _cohort(self) -> Mapping[str, Any] | None:
         if self.cohort_id:
-            cohort = self._retrieve(number_of("cohort_id", self.cohort_id))
+            number = number_of("cohort_id", self.cohort_id)
+            with named_by("cohort_id", number, "cohort"):
+                cohort = self._retrieve(number)
         else:
             named = [cohort for cohort in self.hook.pages(cohorts.list(limit=100)) if cohort.get("name") == self.name]
             if len(named) > 1:
@@ -251,6 +262,8 @@ class PostHogStaticCohortOperator(PostHogOperator):
             if not named:
                 return None
             cohort = named[0]
+        if cohort.get("deleted"):
+            raise PostHogSettingsError("cohort_id", "is of a cohort that was deleted.", "Name another, or a new one.")
         if not cohort.get("is_static"):
             raise PostHogSettingsError("cohort_id", "is not of a static cohort.", "Name one that is, or a new one.")
         return cohort
@@ -305,8 +318,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
 
     def _wait(self, fill: Fill, context: Context) -> None:
         """Wait until PostHog has filled it: not only begun, and not only what it had calculated before."""
-        text, end = str(fill), time.time() + seconds_of("timeout", self.timeout, 0)
-        poll = seconds_of("poll_interval", self.poll_interval, 0)
+        text, (end, poll) = str(fill), self._patience()
         while True:
             verdict = jobs.WATCHED.judge(self.hook.client.send(jobs.WATCHED.poll(text)))
             if verdict.state == "succeeded":
@@ -318,6 +330,11 @@ class PostHogStaticCohortOperator(PostHogOperator):
             if self.deferrable:
                 self._defer(text, end, poll, context)
             time.sleep(min(poll, max(0.01, end - time.time())))
+
+    def _patience(self) -> tuple[float, float]:
+        """Return until when PostHog is waited for, in seconds since 1970, and the seconds between two polls."""
+        timeout, poll = seconds_of("timeout", self.timeout, 0), seconds_of("poll_interval", self.poll_interval, 0)
+        return time.time() + timeout, poll
 
     def _defer(self, text: str, end: float, poll: float, context: Context) -> NoReturn:
         from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
@@ -343,21 +360,17 @@ class PostHogStaticCohortOperator(PostHogOperator):
     def _failed(number: int, reason: str) -> PostHogJobFailed:
         return PostHogJobFailed(f"PostHog could not calculate cohort {number}: {reason}.", job_id=str(number))
 
-    def _remove(self, number: int, persons: set[str]) -> int:
-        for person in sorted(persons):
-            self.hook.send(cohorts.remove_person(number, person_id=person))
-        return len(persons)
-
     # The proof.
 
     def _write_rejects(
-        self, output: Output | None, context: Context, unknown: Sequence[str], missing: Sequence[str]
+        self, output: Output | None, context: Context, unknown: Sequence[str | None], missing: Sequence[str]
     ) -> None:
         if output is None:
             return
         with output.atomic_file(Identity.of(context)) as atomic:
             for name in unknown:
-                atomic.write(json_line({"distinct_id": name, "person_id": None, "reason": "no_person"}, "rejects"))
+                reason = "missing_distinct_id" if name is None else "no_person"
+                atomic.write(json_line({"distinct_id": name, "person_id": None, "reason": reason}, "rejects"))
             for person in missing:
                 atomic.write(
                     json_line({"distinct_id": None, "person_id": person, "reason": "not_in_cohort"}, "rejects")
@@ -365,15 +378,17 @@ class PostHogStaticCohortOperator(PostHogOperator):
             atomic.finish()
             output.commit(atomic)
 
-    def _prove(self, number: int, missing: Sequence[str], unknown: Sequence[str]) -> None:
+    def _prove(self, number: int, missing: Sequence[str], unknown: int, blank: int) -> None:
         where = f" {self.rejects_path} names them." if self.rejects_path else " Give rejects_path for a file of them."
         if missing:
             named = ", ".join(missing[:5])
             raise PostHogIncompleteError(
                 f"PostHog silently left {len(missing):,} persons out of cohort {number}: {named}.{where}"
             )
-        if len(unknown) > int(self.max_rejects):
+        most = count_of("max_rejects", self.max_rejects)
+        if unknown + blank > most:
+            rows = f"{blank:,} rows have no id, and " if blank else ""
             raise PostHogIncompleteError(
-                f"{len(unknown):,} ids have no person in PostHog, and max_rejects is {int(self.max_rejects):,}. All "
+                f"{rows}{unknown:,} ids have no person in PostHog, and max_rejects is {most:,}. All "
                 f"others are in cohort {number}.{where}"
             )

@@ -13,6 +13,7 @@ from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.results.answer import read
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.identity import Identity
+from airflow_provider_posthog.tasks.lists import named_by
 from airflow_provider_posthog.tasks.result_file import Output, check_fits_xcom
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ class PostHogRunEndpointOperator(PostHogOperator):
             output.refuse_if_there(identity)
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/endpoints/{self.endpoint}")
-        raw = self._run()
+        with named_by("endpoint", self.endpoint, "endpoint", "Write its name."):
+            raw = self._run()
         known = {} if self.fresh else {"is_cached": False}  # rows of the cache are what was asked for
         answer = read({**raw, "hasMore": None, **known}, None)
         if raw.get("hasMore") is True and not self.allow_cut:

@@ -13,7 +13,7 @@ from airflow_provider_posthog.api.steps import run
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Identity, Job
-from airflow_provider_posthog.tasks.lists import number_of
+from airflow_provider_posthog.tasks.lists import flag_of, named_by, number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.result_file import Output, json_line
 from airflow_provider_posthog.tasks.small_table import SmallTable
@@ -117,7 +117,8 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
             output.refuse_if_there(self._identity)
         if table is not None:
             table.check()
-        experiment, self._asked_at = self.server_time(experiments.retrieve(number))
+        with named_by("experiment_id", number, "experiment"):
+            experiment, self._asked_at = self.server_time(experiments.retrieve(number))
         if self.recalculate and not experiment.get("start_date"):
             raise PostHogSettingsError("experiment_id", "is of an experiment that has not begun.", "Launch it first.")
         return {"experiment": number}
@@ -125,7 +126,7 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
     def _output(self) -> Output | None:
         if not self.path:
             return None
-        return Output("path", self.path, self.overwrite, self.object_storage_conn_id)
+        return Output("path", self.path, flag_of("overwrite", self.overwrite), self.object_storage_conn_id)
 
     def _small_table(self, number: int) -> SmallTable | None:
         from airflow_provider_posthog.api.experiment_checks import COLUMNS, KINDS

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import feature_flags
-from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogAPIError,
+    PostHogJobFailed,
+    PostHogNotFoundError,
+    PostHogSettingsError,
+)
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.lists import count_of, flag_of, named_by, number_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -17,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_provider_posthog.api.call import Call
     from airflow_provider_posthog.compat import Context
     from airflow_provider_posthog.tasks.arguments import PostHogArguments
+
+#: How often a flag is read again that somebody else changes at the same time, and how PostHog says so.
+_TRIES, _CONFLICT = 3, 409
 
 
 class PostHogFeatureFlagOperator(PostHogOperator):
@@ -34,7 +44,7 @@ class PostHogFeatureFlagOperator(PostHogOperator):
     :returns: ``id``, ``key``, ``active``, ``rollout_percentage`` (of the condition), ``before`` (``active`` and
         ``rollout_percentage`` as they were, for a task that sets them back), ``changed``.
     :raises PostHogSettingsError: if there is no such flag, or it is not clear which condition is meant.
-    :raises PostHogJobFailed: if PostHog shows another value afterwards.
+    :raises PostHogJobFailed: if PostHog shows another value afterwards, or somebody else changes it again and again.
     """
 
     template_fields: Sequence[str] = (
@@ -51,8 +61,8 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         *,
         flag: str | int,
         rollout_percentage: float | str | None = None,
-        condition: int | None = None,
-        active: bool | None = None,
+        condition: int | str | None = None,
+        active: bool | str | None = None,
         **kwargs: Unpack[PostHogArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -64,10 +74,21 @@ class PostHogFeatureFlagOperator(PostHogOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Set it."""
         percent = self._percent()
-        if percent is None and self.active is None:
+        if percent is None and self.active in (None, ""):
             raise PostHogSettingsError("flag", "is not changed.", "Write rollout_percentage, active, or both.")
-        if self.active is not None and not isinstance(self.active, bool):
-            raise PostHogSettingsError("active", "is neither true nor false.", "Write True or False.")
+        active = None if self.active is None or self.active == "" else flag_of("active", self.active)
+        for _ in range(_TRIES):
+            try:
+                return self._set(percent, active, context)
+            except PostHogAPIError as error:
+                if error.status != _CONFLICT:
+                    raise
+                self.log.info("Somebody else has just changed the feature flag: it is read again")
+        raise PostHogJobFailed(
+            "Somebody else changes the feature flag each time that the task would.", job_id=str(self.flag)
+        )
+
+    def _set(self, percent: float | None, active: bool | None, context: Context) -> dict[str, Any]:
         flag = self._find()
         number, settings = int(flag["id"]), self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/feature_flags/{number}")
@@ -75,12 +96,12 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         before = _state(flag, index)
         filters = _with(flag, index, percent) if index is not None and percent is not None else None
         wanted = {
-            "active": before["active"] if self.active is None else self.active,
+            "active": before["active"] if active is None else active,
             "rollout_percentage": before["rollout_percentage"] if percent is None else percent,
         }
         changed = wanted != before
         if changed:
-            self.hook.send(feature_flags.update(number, filters=filters, active=self.active))
+            self.hook.send(feature_flags.update(number, filters=filters, active=active, seen=flag))
         after = _state(self._retrieve(number), index)
         if after != wanted:
             raise PostHogJobFailed(
@@ -108,10 +129,14 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         if not wanted:
             raise PostHogSettingsError("flag", "is empty.", "Write the flag's key, or its number.")
         if isinstance(self.flag, int):
-            return self._retrieve(self.flag)
+            with named_by("flag", self.flag, "feature flag", "Write its key, or its number."):
+                return self._retrieve(self.flag)
         for flag in self.hook.pages(feature_flags.list(limit=100)):
             if flag.get("key") == wanted:
                 return self._retrieve(int(flag["id"]))
+        if wanted.isascii() and wanted.isdigit():  # a template makes text of a number
+            with suppress(PostHogNotFoundError):
+                return self._retrieve(number_of("flag", wanted))
         raise PostHogSettingsError("flag", f"there is no feature flag {wanted!r:.80}.", "Write its key, or its number.")
 
     def _retrieve(self, number: int) -> feature_flags.FeatureFlag:
@@ -120,13 +145,14 @@ class PostHogFeatureFlagOperator(PostHogOperator):
 
     def _index(self, flag: Mapping[str, Any]) -> int:
         groups = (flag.get("filters") or {}).get("groups") or []
-        if self.condition is None and len(groups) == 1:
+        if self.condition in (None, "") and len(groups) == 1:
             return 0
-        if self.condition is None or not 0 <= int(self.condition) < len(groups):
+        index = -1 if self.condition in (None, "") else count_of("condition", self.condition)
+        if not 0 <= index < len(groups):
             raise PostHogSettingsError(
                 "condition", f"is not one of the flag's {len(groups)} conditions.", "Write its number, from 0."
             )
-        return int(self.condition)
+        return index
 
 
 def _state(flag: Mapping[str, Any], index: int | None) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.insight_gate import InsightGateTask, NumberArguments
 from airflow_provider_posthog.tasks.lengths import seconds_of
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
 from airflow_provider_posthog.tasks.refresh_results import fitted, oldest
@@ -133,6 +134,7 @@ class PostHogRefreshInsightOperator(PostHogRefreshOperator):
     ) -> list[dict[str, Any]] | dict[str, Any]:
         """Hand on what is known of each."""
         tell_outlets(context, self.outlets, {"last_refresh": oldest(done)})
+        self.concludes("Refreshed %s%s", counted(len(done), "insight"), "" if self.is_list else f". {done[0]['url']}")
         return fitted(done)[0] if self.is_list else done[0]
 
     def link(self, targets: Sequence[Target], facts: Mapping[str, Any]) -> str:

@@ -198,8 +198,8 @@ def _cut(rows: object, more: object, question: Question | None, asked: object) -
     count = len(rows)
     if count >= MAX_ROWS or (more and (question is not None or count != asked)):
         return (
-            f"PostHog cut the answer at {count} rows. Write a LIMIT (at most {MAX_ROWS:,}), narrow the statement, or "
-            "export it with PostHogCreateExportOperator."
+            f"PostHog cut the answer at {count} rows. Write a LIMIT (at most {MAX_ROWS:,}), narrow the statement, "
+            "read it with get_df(..., key=...), or export it with PostHogCreateExportOperator."
         )
     if question is None or count < question.most:
         return None

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 from uuid import UUID
 
@@ -77,6 +79,16 @@ def _value(field: str, value: object) -> object:
         return str(value)
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_value(field, item) for item in value]
+    if isinstance(value, Decimal):  # as a float it would lose digits, as a text it is none
+        raise PostHogSettingsError(
+            field,
+            "is a Decimal, which JSON has not.",
+            "Send str(value), and write toDecimal({...}, 2) in the statement.",
+        )
+    if isinstance(value, (bytes, bytearray, timedelta)) or (isinstance(value, float) and not isfinite(value)):
+        raise PostHogSettingsError(
+            field, f"is {type(value).__name__} that cannot be sent as JSON.", "Use text, finite numbers and lists."
+        )
     return value
 
 

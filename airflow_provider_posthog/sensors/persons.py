@@ -154,6 +154,7 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
                     "request", "is none.", "Write what PostHogDeletePersonsOperator returned, or person UUIDs."
                 )
             self._project().check(self.request, "request")
+            self._asked(self.request)  # refuses what says not enough
         elif isinstance(self.request, str) or not self.request or not all(map(is_uuid, self.request)):
             raise PostHogSettingsError("request", "is not a list of UUIDs.", "Write person UUIDs, or the request.")
 
@@ -174,6 +175,7 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
         if progress.verified is not None and not work.exists():
             return Finding(Verdict("succeeded"), progress.verified)
         self._project().check(vars(handover.work("request").header()), "request")
+        handover.check_certificate(self.hook, context)
         looks, server = Looks.of(progress.looks), detect(self.client)
         seen = picture(self.client, work.persons(), server)
         if not looks.is_due(server.now, seen, timedelta(seconds=self.poke_interval)):
@@ -313,7 +315,7 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
         if isinstance(self.request, Mapping):
             facts["request_id"] = self.request.get("request_id")
         read = self.client.bytes_read - self._read
-        self.log.debug(  # what was found, is said by whoever waits, if it is news
+        self.log.info(  # at most twelve times a month; what was found, is said by whoever waits, if it is news
             "%s of events was looked at; ClickHouse read %s bytes for it",
             "The whole history" if report.is_proof else "The likely part",
             f"{read:,}" if read else "an unknown number of",

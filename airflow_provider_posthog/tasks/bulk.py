@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.api.queries import MAX_ROWS
+from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError, clean
 from airflow_provider_posthog.results.event_reads import reads_events
 from airflow_provider_posthog.results.retention import check_choice
 from airflow_provider_posthog.tasks.base import check_at_once
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _DAY = timedelta(days=1)
+#: Nobody looks farther back, or waits longer.
+_LONGEST = timedelta(days=36_525)
 
 
 class _IntervalOperatorRest(SuppressingArguments, DeferringArguments, total=False):
@@ -136,10 +140,17 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
             example = "timedelta(minutes=5)" if field == "settle" else "timedelta(days=2)"
             if not isinstance(length, timedelta) or length < timedelta(0):
                 raise PostHogSettingsError(field, f"{length!r} is not a length of time.", f"Write {example}.")
+        for field in ("settle", "look_back", "verify_back", "scan_back", "complete_after"):
+            length = getattr(self, field)
+            if isinstance(length, timedelta) and length > _LONGEST:
+                raise PostHogSettingsError(field, f"{length!r} is longer than a hundred years.", "Write less.")
         check_at_once(self.max_in_flight)
-        if isinstance(self.page_rows, bool) or not isinstance(self.page_rows, int):
+        rows = self.page_rows
+        if isinstance(rows, bool) or not isinstance(rows, int) or not 1 <= rows < MAX_ROWS:
             raise PostHogSettingsError(
-                "page_rows", f"{self.page_rows!r:.60} is not a whole number.", "Write one, or leave it out."
+                "page_rows",
+                f"{rows!r:.60} is not a whole number from 1 to {MAX_ROWS - 1:,}.",
+                "Write one, or leave it out.",
             )
 
     def looks_back(self, source: Source) -> timedelta:
@@ -156,7 +167,7 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
     def left_out(
         self, source: Source, start: datetime | None, end: datetime | None, look_back: timedelta = timedelta(0)
     ) -> int | None:
-        """Count what ``scan_back`` leaves out of a day, if the interval ends one, and warn of it.
+        """Count what ``scan_back`` leaves out of what was read, and of the day, if the interval ends one; warn of it.
 
         :param source: what is read.
         :param start: the interval's start.
@@ -169,19 +180,19 @@ class IntervalOperator(SuppressingMixin, RetentionMixin, LineageMixin, Deferring
         from airflow_provider_posthog.extract.left_out import count
         from airflow_provider_posthog.extract.windows import Window
 
-        first = max(EPOCH, min(start, end - _DAY))  # of shorter intervals: what all those of the day leave out
-        before = first - look_back - source.scan_back
+        since = max(EPOCH, start - look_back)
+        first = max(EPOCH, min(since, end - _DAY))  # of shorter intervals: what all those of the day leave out
         try:
-            rows = count(self.reading_settings(), source, Window(first, end), before)
+            rows = count(self.reading_settings(), source, Window(first, end), since, end - start)
         except PostHogError as error:  # the rows are loaded
             self.log.warning("How many events scan_back leaves out could not be counted: %s", error)
             return None
         if rows:
             self.log.warning(
-                "scan_back leaves out %s events that PostHog took in from %s to %s, as they happened before %s. To "
-                "have them, load this time once more without scan_back",
+                "scan_back leaves out %s events that PostHog took in from %s to %s, as they happened longer before the "
+                "load that was to bring them. To have them, load this time once more without scan_back",
                 f"{rows:,}",
-                *(f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (first, end, before)),
+                *(f"{moment:%Y-%m-%dT%H:%M:%SZ}" for moment in (first, end)),
             )
         return rows
 
@@ -274,6 +285,14 @@ class ReadingOperator(IntervalOperator):
         self.check_reading()
         if self.values is not None and not isinstance(self.values, Mapping):
             raise PostHogSettingsError("values", "is not a mapping.", "Write a dictionary: {'name': value}.")
+        try:
+            json.dumps(self.values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise PostHogSettingsError(
+                "values",
+                f"cannot be sent as JSON ({clean(error)}).",
+                "Write texts, finite numbers and lists; times as ISO text, for toDateTime({name}).",
+            ) from None
         fields = (
             "key", "columns", "events", "exclude_events", "cohort_id", "where", "values", "time_column", "scan_back",
             "complete_after",

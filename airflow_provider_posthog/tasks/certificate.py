@@ -342,7 +342,7 @@ def open_certificate(
     :param request_id: the request.
     :param ticket: what the request is called elsewhere.
     :raises PostHogSettingsError: if the connection has no ``audit_secret``, or ``POSTHOG_AUDIT_SIGNING_KEY`` holds no
-        key.
+        key; or if the certificate was begun with others.
     """
     if path is None or not str(path).strip():
         return None
@@ -358,6 +358,7 @@ def open_certificate(
     server = {"host": settings.base_url, "project_id": settings.project_id}
     signer = signer_of_environment()
     trail = AuditTrail(path.path, path.fs, request_id, who, pseudonyms, signer=signer)
+    trail.check_origin()
     return Certificate(trail, server, hook, Ledger(path.path, path.fs, who, pseudonyms, signer=signer))
 
 

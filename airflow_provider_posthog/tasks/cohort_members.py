@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.api import queries
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.api import cohorts, queries
+from airflow_provider_posthog.capture.values import RefusedError, id_text
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogNotFoundError, PostHogSettingsError
 from airflow_provider_posthog.results.answer import ask, read
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Ids of a statement: PostHog refuses those of 256 KiB, and an id may have 200 characters.
 MOST_IDS = 1_000
-_MOST_TEXT = 100_000
+_MOST_BYTES = 100_000
 #: Persons of a query that are told apart here; PostHog cuts answers at 50,000 rows.
 _PAGE = 49_000
 _RESOLVE = "SELECT distinct_id, toString(person_id) AS person FROM person_distinct_ids WHERE distinct_id IN {ids}"
@@ -56,6 +58,26 @@ class People:
         """
         return self._all_of(_MEMBERS, {"cohort": number})
 
+    def take_out(self, number: int, persons: set[str], end: float, poll: float) -> set[str]:
+        """Take persons out of a cohort; return who is in it once PostHog shows none of them any more.
+
+        :param number: its id.
+        :param persons: their UUIDs.
+        :param end: until when that is waited for, in seconds since 1970.
+        :param poll: seconds between two looks.
+        :raises PostHogIncompleteError: if it shows some of them still.
+        """
+        for person in sorted(persons):
+            with suppress(PostHogNotFoundError):  # an earlier try has taken it out
+                self._hook.send(cohorts.remove_person(number, person_id=person))
+        while (left := (members := self.of_cohort(number)) & persons) and time.time() < end:
+            time.sleep(min(poll, max(0.01, end - time.time())))
+        if left:
+            raise PostHogIncompleteError(
+                f"PostHog still shows {len(left):,} persons in cohort {number} that it took out."
+            )
+        return members
+
     def _all_of(self, statement: str, values: Mapping[str, Any]) -> set[str]:
         """Return the persons of a statement, however many, in the order of their UUIDs."""
         persons: set[str] = set()
@@ -85,17 +107,18 @@ def packs_of(ids: Sequence[str]) -> Iterator[list[str]]:
     some: list[str] = []
     size = 0
     for member in ids:
-        if some and (len(some) >= MOST_IDS or size + len(member) > _MOST_TEXT):
+        length = len(member.encode("utf-8", "replace")) + member.count("'") + member.count("\\") + 4
+        if some and (len(some) >= MOST_IDS or size + length > _MOST_BYTES):
             yield some
             some, size = [], 0
         some.append(member)
-        size += len(member) + 4
+        size += length
     if some:
         yield some
 
 
 def ids_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], column: str | None) -> Iterator[str]:
-    """Yield the ids of rows.
+    """Yield the ids of rows; an empty text for a row without one.
 
     :param columns: the rows' columns.
     :param rows: the rows.
@@ -107,8 +130,11 @@ def ids_of(columns: Sequence[str], rows: Iterable[Sequence[Any]], column: str | 
         raise PostHogSettingsError("column", f"there is no {name!r:.60}.", f"There are: {', '.join(columns)}.")
     index = columns.index(name)
     for row in rows:
-        if row[index] is not None and str(row[index]).strip():
-            yield str(row[index])
+        try:
+            member = id_text(row[index])
+        except RefusedError:
+            member = ""
+        yield member if member.strip() else ""
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from airflow_provider_posthog.api.steps import Steps
 from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogSettingsError
 from airflow_provider_posthog.tasks.arguments import RefreshArguments
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.lists import listed, number_of
+from airflow_provider_posthog.tasks.lists import listed, named_by, number_of
 from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.refresh import PostHogRefreshOperator
@@ -108,7 +108,9 @@ class PostHogDashboardTask(PostHogRefreshOperator):
     def find(self) -> Steps[tuple[list[Target], dict[str, Any]]]:
         """Find the dashboard's insights."""
         number = self._number()
-        answer: Timed[dashboards.Dashboard] = yield timed(dashboards.retrieve(number))
+        answer: Timed[dashboards.Dashboard]
+        with named_by("dashboard", number, "dashboard"):
+            answer = yield timed(dashboards.retrieve(number))
         targets: dict[int, Target] = {}
         texts, hidden, left_out = 0, 0, 0
         self._unmatched = set((self._names("include") or frozenset()) | (self._names("exclude") or frozenset()))

@@ -142,8 +142,10 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         :param work: the work file.
         :param column: the column.
         """
+        from airflow_provider_posthog.erasure.addresses import spellings
+
         if column.kind == "email":
-            yield from self._addresses()
+            yield from (text for address in self._addresses() for text in spellings(address))
         for person in self._erased(work):
             if column.kind == "distinct_id":
                 yield from person.distinct_ids
@@ -155,7 +157,7 @@ class EraseElsewhereOperator(PostHogErasureOperator):
                     if uuid.UUID(former_uuid).int not in self._others
                 )
             else:
-                yield from (name for name in person.distinct_ids if "@" in name)
+                yield from (text for name in person.distinct_ids if "@" in name for text in spellings(name))
 
     def describe(self) -> str:
         """Say for how many persons it was done, for a log or a certificate."""

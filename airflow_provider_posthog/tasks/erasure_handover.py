@@ -115,6 +115,14 @@ class Handover:
         """
         return open_certificate(hook, self.audit_path, self.conn_id, context, self.request_id, self.ticket)
 
+    def check_certificate(self, hook: PostHogHook, context: Context) -> None:
+        """Refuse what would keep the certificate from being written, before anything is sent.
+
+        :param hook: whose connection has the salt.
+        :raises PostHogSettingsError: if the salt or the key is missing, or another one than before.
+        """
+        replace(self, request_id=self.request_id or "new").certificate(hook, context)
+
     def as_json(self) -> dict[str, Any]:
         """Return it as tasks return it."""
         return {

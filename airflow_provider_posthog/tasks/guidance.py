@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-from airflow_provider_posthog.compat import fail_at_once, first_poke_of
-from airflow_provider_posthog.exceptions import PostHogError, PostHogSettingsError
+from airflow_provider_posthog.compat import AirflowNotFoundException, fail_at_once, first_poke_of
+from airflow_provider_posthog.exceptions import TROUBLESHOOTING, PostHogError, PostHogSettingsError
 from airflow_provider_posthog.patterns import pattern
 from airflow_provider_posthog.tasks.log_lines import beginning, end_of, seconds_since
 
@@ -82,6 +82,9 @@ def _guided(method: Callable[..., Any], *, first: bool) -> Callable[..., Any]:
             self.log.error("What to do about a %s: %s", type(error).__name__, error.docs)
             if _is_lasting(error):
                 fail_at_once(error)
+            raise
+        except AirflowNotFoundException:  # of a connection; a backend of secrets that is down looks the same
+            self.log.error("What to do about a connection that is not defined: %s#from-airflow", TROUBLESHOOTING)
             raise
         finally:
             del vars(self)[_INSIDE]

@@ -73,10 +73,21 @@ def moment_of(context: Mapping[str, Any]) -> datetime:
     Runs that assets or a user have started may have no logical date in Airflow 3.
     """
     run = context.get("dag_run")
-    known = [context.get("logical_date"), *(getattr(run, name, None) for name in _MOMENTS)]
-    at = next((moment for moment in known if isinstance(moment, datetime) and moment.tzinfo), None)
+    # that of a deadline alert is a plain dictionary, and has texts
+    of_run = run if isinstance(run, Mapping) else {name: getattr(run, name, None) for name in _MOMENTS}
+    known = map(_time_or_none, [context.get("logical_date"), *(of_run.get(name) for name in _MOMENTS)])
+    at = next((moment for moment in known if moment is not None and moment.tzinfo), None)
     utc = (at or datetime.now(timezone.utc)).astimezone(timezone.utc)
     return datetime.combine(utc.date(), utc.time(), timezone.utc)  # Airflow's own times are of another class
+
+
+def _time_or_none(value: object) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            return read_iso(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, datetime) else None
 
 
 def folder_of(path: str | ObjectStoragePath, conn_id: str | None) -> ObjectStoragePath:
@@ -107,7 +118,9 @@ def _moment(context: Mapping[str, Any], name: str, given: datetime | str | None)
         )
     if not isinstance(value, datetime):
         raise PostHogSettingsError(
-            name, f"is not a time, but a {type(value).__name__}.", "Write a datetime with an offset, or ISO 8601."
+            name,
+            f"is of the type {type(value).__name__}, which is no time.",
+            "Write a datetime with an offset, or ISO 8601.",
         )
     if value.tzinfo is None:
         raise PostHogSettingsError(name, "is a time without an offset.", "Write '2026-11-01T00:00:00Z'.")

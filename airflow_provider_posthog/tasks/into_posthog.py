@@ -9,9 +9,8 @@ import tempfile
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,9 +21,11 @@ from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.arguments import PostHogArguments
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.deferring import WORTH
+from airflow_provider_posthog.tasks.group_types import check_group_type
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.interval import moment_of
 from airflow_provider_posthog.tasks.lengths import seconds_of
+from airflow_provider_posthog.tasks.lists import count_of, flag_of, listed
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 from airflow_provider_posthog.tasks.project_token import project_token
 from airflow_provider_posthog.tasks.rejects import Rejects, rejects_of
@@ -35,10 +36,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.capture.events import Properties, Reader, Recipe
+    from airflow_provider_posthog.capture.events import Properties, Recipe
     from airflow_provider_posthog.capture.ledger import Ledger
     from airflow_provider_posthog.capture.load import Load
-    from airflow_provider_posthog.capture.rows import DictReader
     from airflow_provider_posthog.capture.sender import Sender
     from airflow_provider_posthog.compat import Context
 
@@ -198,9 +198,13 @@ class IntoPostHogOperator(PostHogOperator):
             sent = self._sent(load, ledger, recipe, sent_before, context)
             sent = self._wait(load, ledger, recipe, sent, context)
             result = {**load.summary(), **(sent.tally or {}), "resent": sent.resent}
-            names = [self.key] if isinstance(self.key, str) else list(self.key) or [self.distinct_id]
-            rejects.write(ledger.rejects(), names, identity)
-            load.check(int(self.max_rejects), rejects.where)
+            rejects.write(ledger.rejects(), recipe.key or [self.distinct_id], identity)
+            try:
+                load.check(count_of("max_rejects", self.max_rejects), rejects.where)
+            except PostHogIncompleteError:  # the next try judges them again
+                ledger.put(ordered="")
+                _note(ledger, Sent(sent.at))
+                raise
             ledger.remove()
         path = None if rejects.output is None else str(rejects.output.target)
         result |= {"rejects_path": path, "seconds": round(time.monotonic() - began, 3)}
@@ -211,12 +215,13 @@ class IntoPostHogOperator(PostHogOperator):
     def _recipe(self) -> Recipe:
         from airflow_provider_posthog.capture.events import Recipe
 
-        if isinstance(self.max_rejects, bool) or int(self.max_rejects) < 0:
-            raise PostHogSettingsError("max_rejects", "is below 0.", "Write how many rows may be left out.")
+        count_of("max_rejects", self.max_rejects)
         if self.events_per_second is not None:
             rate = self.events_per_second
             if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not rate > 0:
                 raise PostHogSettingsError("events_per_second", "is not a rate.", "Write a number above 0.")
+        for field in ("historical_migration", "oldest_first"):
+            flag_of(field, getattr(self, field))
         for field in ("quiet_period", "timeout"):
             seconds_of(field, getattr(self, field), 0)
         seconds_of("poll_interval", self.poll_interval, 0.1)
@@ -228,10 +233,14 @@ class IntoPostHogOperator(PostHogOperator):
             self.event_column,
             self.distinct_id,
             self.timestamp,
-            [self.key] if isinstance(self.key, str) else list(self.key),
+            [self.key] if self.key and isinstance(self.key, str) else listed("key", self.key or ()),
             self.properties,
             self.group_type,
         )
+
+    @property
+    def _is_historical(self) -> bool:
+        return flag_of("historical_migration", self.historical_migration)
 
     def _floor(self) -> datetime | None:
         """Return up to when PostHog hides events: what it would not show cannot be proved, and is not sent."""
@@ -256,7 +265,7 @@ class IntoPostHogOperator(PostHogOperator):
             "project": settings.project_id,
             **asdict(recipe),
             **self.request(),
-            "historical": self.historical_migration,
+            "historical": self._is_historical,
         }
         digest = hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"airflow-provider-posthog-{os.getuid() if hasattr(os, 'getuid') else 0}"
@@ -276,20 +285,27 @@ class IntoPostHogOperator(PostHogOperator):
         _note(ledger, Sent(at))
         settings = self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/activity/explore")
+        if recipe.group_type:
+            check_group_type(self.hook, recipe.group_type)
         self._check_order(load, ledger, recipe, at)
         self.log.info("Sending %s to PostHog project %s", self.kind, settings.project_id)
         with self._sender() as sender, self.rows(recipe, datetime.fromisoformat(at)) as (reader, rows):
             load.send(reader, self._until_killed(rows), sender)
         tally = load.tally
-        if tally.backwards and self.historical_migration:
+        if tally.backwards and self._is_historical:
             self.log.warning("%d rows are of an earlier day than one before: order them, oldest first", tally.backwards)
+        if tally.changed or ledger.without_row():
+            self.log.warning(
+                "The rows are not those of the try before: %d are others, and %d are missing. What it sent stays there",
+                *(tally.changed, ledger.without_row()),
+            )
         self.log.info("Sent %s of %s rows; looking for them from now on", f"{tally.sent:,}", f"{tally.rows:,}")
         counts = {"rows": tally.rows, "sent": tally.sent, "sent_before": tally.before, "duplicates": tally.duplicates}
         return _note(ledger, Sent(at, time.time(), 0, counts))
 
     def _check_order(self, load: Load, ledger: Ledger, recipe: Recipe, at: str) -> None:
         """Make sure that the rows of a migration come oldest first, by their days, before one is sent."""
-        if not self.historical_migration or not self.oldest_first or ledger.get("ordered"):
+        if not self._is_historical or not flag_of("oldest_first", self.oldest_first) or ledger.get("ordered"):
             return
         with self.rows(recipe, datetime.fromisoformat(at)) as (reader, rows):
             row = load.check_order(reader, self._until_killed(rows))
@@ -311,10 +327,9 @@ class IntoPostHogOperator(PostHogOperator):
         from airflow_provider_posthog.capture.sender import Sender
 
         rate = self.events_per_second
-        if rate is None and self.historical_migration:
+        if rate is None and self._is_historical:
             rate = HISTORICAL_RATE
-        historical = bool(self.historical_migration)
-        return Sender(self.hook.settings(), project_token(self.hook), historical=historical, per_second=rate)
+        return Sender(self.hook.settings(), project_token(self.hook), historical=self._is_historical, per_second=rate)
 
     def _wait(self, load: Load, ledger: Ledger, recipe: Recipe, sent: Sent, context: Context) -> Sent:
         """Look for what was sent until all of it is there, or has been sent twice and did not come."""
@@ -340,7 +355,6 @@ class IntoPostHogOperator(PostHogOperator):
                 sent, looked = self._resend(load, ledger, recipe, sent), False
             else:
                 self.log.error("PostHog took %s events twice, and does not show them", f"{load.give_up():,}")
-                ledger.put(sent="null", looked="")
                 return sent
 
     def _resend(self, load: Load, ledger: Ledger, recipe: Recipe, sent: Sent) -> Sent:
@@ -373,21 +387,5 @@ class IntoPostHogOperator(PostHogOperator):
 
 
 def _note(ledger: Ledger, sent: Sent) -> Sent:
-    ledger.put(sent=json.dumps(asdict(sent)))
+    ledger.put(sent=json.dumps(asdict(sent)), **({} if sent.sent_at else {"looked": ""}))
     return sent
-
-
-@contextmanager
-def tuples(
-    opened: Any,  # noqa: ANN401 - a context manager of columns and rows
-    recipe: Recipe,
-    at: datetime,
-) -> Iterator[tuple[Reader | DictReader, Iterator[Any]]]:
-    """Give what reads rows of columns in one order, and the rows.
-
-    :param opened: a context manager that gives the names of the columns, and the rows.
-    :param recipe: how they become events.
-    :param at: the time of those that have none.
-    """
-    with opened as (columns, rows):
-        yield recipe.reader(columns, at.astimezone(timezone.utc)), rows

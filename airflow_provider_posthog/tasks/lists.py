@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from typing import Any
 
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogNotFoundError, PostHogSettingsError
 
 
 def listed(field: str, value: object, *, kinds: tuple[type, ...] = (str,)) -> list[Any]:
@@ -42,6 +43,53 @@ def number_of(field: str, value: object) -> int:
     if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
         raise PostHogSettingsError(field, f"{text[:60]!r} is not a number.", "Write the number in its address.")
     return int(text)
+
+
+def count_of(field: str, value: object) -> int:
+    """Read how many of something a task allows.
+
+    :param field: the argument.
+    :param value: a whole number from 0, or text of digits.
+    :raises PostHogSettingsError: if it is neither.
+    """
+    text = str(value).strip()
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise PostHogSettingsError(field, f"{text[:60]!r} is not a number from 0.", "Write how many there may be.")
+    return int(text)
+
+
+def flag_of(field: str, value: object) -> bool:
+    """Read a flag that may have been a template.
+
+    :param field: the argument.
+    :param value: true or false, or text of that.
+    :raises PostHogSettingsError: if it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise PostHogSettingsError(field, "is neither true nor false.", "Write True or False.")
+
+
+@contextmanager
+def named_by(field: str, value: object, what: str, remedy: str = "Write the number in its address.") -> Iterator[None]:
+    """Say which argument names a thing that PostHog is asked for, if there is none: another try would find none either.
+
+    :param field: the argument.
+    :param value: its value: a number or a name.
+    :param what: what it names, such as ``dashboard``.
+    :param remedy: what to write instead.
+    :raises PostHogSettingsError: if the project has none that the key may see.
+    """
+    try:
+        yield
+    except PostHogNotFoundError as error:
+        if error.hint():  # it is the project, or no PostHog at all
+            raise
+        shown = value if isinstance(value, int) else repr(str(value)[:60])
+        problem = f"is {shown}, and the project has no such {what} that this key may see."
+        raise PostHogSettingsError(field, problem, remedy) from error
 
 
 def check_choice(field: str, value: object, choices: Sequence[str]) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: A property, of which PostHog may know a type.
 _PROPERTY = pattern(r"(?P<of>(?:person\.)?)properties\.(?:(?P<plain>[A-Za-z_$][\w$]*)|`(?P<quoted>[^`\\]+)`)")
+#: The length of a text, and the longest for which a column of it is made: a row of MySQL has 65,535 bytes.
+_LENGTH = pattern(r"\((\d{1,6})\)")
+_MOST_LETTERS = 4_000
 #: What databases call the types that not all of them have, by the connection's type.
 _NATIVE: Mapping[str, Mapping[str, str]] = {
     "postgres": {"uuid": "uuid", "json": "jsonb", "boolean": "boolean"},
@@ -244,13 +247,32 @@ def with_types(target: Target, source: Source, database: str, *, native: bool) -
     :param native: whether to make columns of types that not all databases have.
     """
     types = native_types(source, database) if native else {}
+    located_by = {*target.key, target.by, *target.only}
     for name, (sql_type, _) in target.casts.items():
-        short = sql_type.partition("(")[0].strip().lower()
-        if short in ("decimal", "numeric") and "(" in sql_type:
-            types[name] = sql_type
-        elif short in ("uuid", "json", "jsonb") and database in _NATIVE:
-            types[name] = _NATIVE[database]["uuid" if short == "uuid" else "json"]
+        made = _made_type(sql_type, database)
+        # Texts by which rows are found have a type and a collation of their own in some databases.
+        if made is not None and not (name in located_by and made.startswith("VARCHAR")):
+            types[name] = made
     return replace(target, column_types={**types, **target.column_types})
+
+
+def _made_type(sql_type: str, database: str) -> str | None:
+    """Return the type of a column that is made for a typed one; ``None`` for the one of all such values."""
+    from airflow_provider_posthog.load.columns import sql_family
+    from airflow_provider_posthog.load.typed import bits_of
+
+    text = sql_type.strip().lower()
+    short, size = text.partition("(")[0].strip(), _LENGTH.search(text)
+    if short in ("uuid", "json", "jsonb"):
+        return _NATIVE[database]["uuid" if short == "uuid" else "json"] if database in _NATIVE else None
+    family = sql_family(text)
+    if family == "decimal" and "(" in text:
+        return sql_type
+    if family == "integer" and "unsigned" not in text and not text.startswith("u"):
+        return {16: "SMALLINT", 32: "INTEGER"}.get(bits_of(text))
+    if family == "text" and size and 0 < int(size[1]) <= _MOST_LETTERS:
+        return f"VARCHAR({int(size[1])})" + (" CHARACTER SET utf8mb4" if database == "mysql" else "")
+    return None
 
 
 def _label(task: LoadTask, context: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ from airflow_provider_posthog.patterns import pattern
 _WHAT = (
     *(("source", ""), ("model", ""), ("dashboard", "dashboard "), ("insight", "insight "), ("export_id", "export ")),
     *(("batch_export", "batch export "), ("run_id", "run "), ("cohort_id", "cohort "), ("flag", "feature flag ")),
-    *(("experiment_id", "experiment "), ("endpoint", "endpoint "), ("view", "view "), ("event", "event ")),
-    *(("kind", ""), ("group_type", "group type "), ("ticket", "ticket ")),
+    *(("experiment_id", "experiment "), ("endpoint", "endpoint "), ("view", "view "), ("kind", "")),
+    *(("event", "event "), ("group_type", "group type "), ("ticket", "ticket "), ("call", "")),
 )
 #: The arguments that say where it reads from or writes to, beside PostHog.
 _PLACES = (("table", "table "), ("sql_conn_id", "connection "), ("path", ""), ("combined_path", ""))
@@ -58,7 +58,7 @@ def shown(value: object) -> str | None:
     if isinstance(value, bool) or value is None or value == "":
         return None
     if isinstance(value, (int, float)):
-        return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+        return str(value)  # of what is told here, numbers are ids
     text = _USER.sub("", str(value)) if isinstance(value, str) or hasattr(value, "__fspath__") else ""
     text = text or (str(value) if type(value).__name__ == "ObjectStoragePath" else "")
     return text if _PLAIN.fullmatch(text) and not re.match(r"(?i)select\b|with\b", text) else None
@@ -69,13 +69,21 @@ def beginning(task: Any) -> str:  # noqa: ANN401 - any task of ours
 
     :param task: the task; its arguments are rendered.
     """
-    what = [name + text for key, name in _WHAT if (text := shown(vars(task).get(key)))]
+    what = [name + text for key, name in _WHAT if (text := _named(task, key))]
     places = [name + text for key, name in _PLACES if (text := shown(vars(task).get(key)))]
     if not what and vars(task).get("query"):
         what = ["a query"]
     parts = [", ".join(part) for part in (what, places) if part]
     about = f": {', '.join(parts)}" if parts else ""
     return f"{type(task).__name__}{about}{_where(task)}"
+
+
+def _named(task: Any, key: str) -> str | None:  # noqa: ANN401 - any task of ours
+    """Return what an argument names; of an earlier task's result, what that was about."""
+    value = vars(task).get(key)
+    if isinstance(value, Mapping):
+        value = value.get("dashboard_id") if key == "dashboard" else value.get("id")
+    return shown(value)
 
 
 def _where(task: Any) -> str:  # noqa: ANN401 - any task of ours
@@ -85,8 +93,9 @@ def _where(task: Any) -> str:  # noqa: ANN401 - any task of ours
         settings = hook.settings() if hook is not None else None
     if settings is None:
         return ""
-    page = next((f"/{page}/{name}" for key, page in _PAGES if (name := shown(vars(task).get(key)))), "")
-    return f". PostHog: {settings.base_url}/project/{settings.project_id}{page}"
+    page = next((f"/{page}/{name}" for key, page in _PAGES if (name := _named(task, key))), "")
+    project = "" if settings.project_id is None else f"/project/{settings.project_id}{page}"
+    return f". PostHog: {settings.base_url}{project}"
 
 
 def end_of(result: object) -> str:
@@ -94,10 +103,12 @@ def end_of(result: object) -> str:
 
     :param result: what the task returned.
     """
+    if isinstance(result, list):
+        return f"Done: {counted(len(result), 'item')}"
     if not isinstance(result, Mapping):
         return "Done"
     counts = [
-        f"{shown(value)} {name.removesuffix('s') if value == 1 else name}"
+        f"{value:,} {name.removesuffix('s') if value == 1 else name}"
         for key, name in _COUNTS.items()
         if _is_count(value := result.get(key))
     ]

@@ -67,6 +67,7 @@ def source_of(table: str | None, query: str | None, name: str | None, **argument
     :raises PostHogSettingsError: if an argument is not one of the table's, or cannot be used.
     """
     from airflow_provider_posthog.extract import named_sources, sources
+    from airflow_provider_posthog.extract.conditions import check_condition
 
     check_one(table, query)
     kind = "query" if query is not None else table
@@ -79,6 +80,7 @@ def source_of(table: str | None, query: str | None, name: str | None, **argument
         if field not in _TAKES[kind]:
             takes = ", ".join(sorted(_TAKES[kind]))
             raise PostHogSettingsError(field, f"is not for {kind}.", f"Leave it out: {kind} takes {takes}.")
+    check_condition(chosen.get("where"), chosen.get("values"))
     needed = _NEEDS.get(kind)
     if needed and needed not in chosen:
         raise PostHogSettingsError(needed, f"is needed for {kind}.", f"Write {needed}=... .")

@@ -36,8 +36,8 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
 
     :param path: a file, or several by ``*``, ``?`` and ``[...]`` in the last part of the path. They are read in the
         order of their names.
-    :param format: ``parquet``, ``jsonl`` or ``csv`` (UTF-8, with a header; ids, keys and times stay text, other columns
-        become numbers or times if all their values look like it).
+    :param format: ``parquet``, ``jsonl`` or ``csv`` (UTF-8, with a header; ids, keys and times stay text; what else is
+        written like ``7``, ``-1.5`` or ``true`` becomes that, and nothing becomes null; ``007`` stays text).
     :param object_storage_conn_id: Airflow's connection for the storage.
     :param kwargs: as :class:`~airflow_provider_posthog.transfers.sql_to_posthog.PostHogFromSqlOperator`.
     :returns: the same, and ``files`` (how many).
@@ -89,7 +89,8 @@ class PostHogFromObjectStorageOperator(IntoPostHogOperator):
             files = [place.path] if place.fs.isfile(place.path) else []
         else:
             place = storage_path("path", folder + slash, self.object_storage_conn_id, example=example, folder=True)
-            files = sorted(place.fs.glob(f"{place.path.rstrip('/')}/{name}"))
+            found = place.fs.glob(f"{place.path.rstrip('/')}/{name}", detail=True)
+            files = sorted(path for path, info in found.items() if info["type"] == "file")
         if not files:
             raise PostHogSettingsError("path", "is not a file that is there.", f"Write one such as {example!r}.")
         return place.fs, files

@@ -104,10 +104,14 @@ class PostHogPersonOverridesOperator(PostHogToSqlOperator):
         return {**result, "remapped": self._remapping.rows}
 
     def prepare(self, database: SqlDatabase) -> None:
-        """Make the table of overrides, as not all databases can do so in the midst of a transaction.
+        """Look at the tables, and make that of overrides: not all databases can do so in the midst of a transaction.
 
         :param database: the database.
+        :raises PostHogSettingsError: if a table to update lacks a column.
         """
+        with database.loader(Target(self.table, "merge", key=("distinct_id",))) as loader:
+            if self._remapping is not None:
+                self._remapping.check(loader)
         if not self.overrides_table:
             return
         import pyarrow as pa

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_posthog.exceptions import PostHogSettingsError
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.manifest import iso
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK
@@ -329,7 +330,14 @@ class PostHogToSqlOperator(SpoolingOperator):
     def _own_key(self) -> tuple[str, ...]:
         if not self.key:
             return ()
-        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+        names = (self.key,) if isinstance(self.key, str) else self.key
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+            raise PostHogSettingsError(
+                "key",
+                f"is {self.key!r:.60}, which is neither a name nor a list of names.",
+                'Write "id", or ["a", "b"].',
+            )
+        return tuple(names)
 
     def key_of(self, source: Source) -> tuple[str, ...]:
         """Return the columns that tell rows apart.

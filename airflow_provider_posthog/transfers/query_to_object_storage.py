@@ -195,12 +195,14 @@ class PostHogQueryToObjectStorageOperator(FilesOperator):
 
     def _interval(self, context: Context, source: Source) -> Interval:
         """Return the interval; of what is read as a whole it may be a snapshot, named after the run."""
+        from airflow_provider_posthog.extract.windows import checked
         from airflow_provider_posthog.storage.manifest import Interval
 
         name = self.name or source.name
         if source.time is None and not has_interval(context, self.start, self.end):
             return Interval.snapshot(name, moment_of(context))
-        return Interval(name, *interval_of(context, self.start, self.end))
+        start, end = interval_of(context, self.start, self.end)
+        return Interval(name, checked("start", start), checked("end", end))
 
     def _bring(self, source: Source, staging: Staging, writer: Mapping[str, Any], **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         from airflow_provider_posthog.extract.copy_interval import Copy, Reading

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_posthog.tasks.into_posthog import IntoPostHogOperator, tuples
+from airflow_provider_posthog.tasks.into_posthog import IntoPostHogOperator
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from airflow_provider_posthog.capture.events import Recipe
+    from airflow_provider_posthog.capture.events import Reader, Recipe
     from airflow_provider_posthog.tasks.arguments import IntoPostHogArguments
 
 
@@ -83,4 +84,14 @@ class PostHogFromSqlOperator(IntoPostHogOperator):
         """
         from airflow_provider_posthog.hooks.sql_rows import rows_of
 
-        return tuples(rows_of(self.sql_conn_id, self.sql, self.parameters), recipe, at)
+        return _read(rows_of(self.sql_conn_id, self.sql, self.parameters), recipe, at)
+
+
+@contextmanager
+def _read(
+    opened: Any,  # noqa: ANN401 - a context manager of columns and rows
+    recipe: Recipe,
+    at: datetime,
+) -> Iterator[tuple[Reader, Iterator[Any]]]:
+    with opened as (columns, rows):
+        yield recipe.reader(columns, at.astimezone(timezone.utc)), rows

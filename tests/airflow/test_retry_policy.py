@@ -52,6 +52,11 @@ def hidden() -> PostHogError:
     return found
 
 
+def lasting(error: PostHogJobFailed) -> PostHogError:
+    error.lasting = True
+    return error
+
+
 def caused(error: BaseException) -> BaseException:
     made = RuntimeError("the author's own")
     made.__cause__ = error
@@ -71,6 +76,12 @@ LASTING = [
     api(PostHogNotFoundError, 404, retry_after=5.0),
     api(PostHogQuotaError, 402),
     api(PostHogValidationError, 400, detail="Unable to resolve field: nowhere"),
+    api(PostHogValidationError, 400, detail="Unable to resolve field: timeout"),
+    PostHogJobFailed("PostHog: the query failed: Unable to resolve field: nope [airflow-1]"),
+    PostHogJobFailed("PostHog: the query failed: no viable alternative at input 'SELEC' [airflow-1]"),
+    PostHogJobFailed('PostHog: the query failed: Unknown table "nope". [airflow-1]'),
+    PostHogJobFailed("PostHog: export 1 failed: Unsupported function call 'foo(...)'"),
+    lasting(PostHogJobFailed("no such export")),
     shrunk(),
     hidden(),
     caused(api(PostHogPermissionError, 403)),
@@ -87,6 +98,7 @@ PASSING: list[tuple[BaseException, float | None]] = [
     (PostHogTransportError("cut"), None),
     (PostHogIncompleteError("Rows may still be arriving: let the task retry."), None),
     (PostHogJobFailed("gone"), None),
+    (PostHogJobFailed("PostHog: the query failed: Timeout exceeded: elapsed 600 seconds [airflow-1]"), None),
     (PostHogLoadError("deadlock"), None),
     (ValueError("the author's own"), None),
     (circular(), None),

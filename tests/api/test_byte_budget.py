@@ -344,6 +344,17 @@ def test_a_429_of_the_budget_without_time_says_which_one_how_much_and_what_to_do
     assert len(server.requests) == 2
 
 
+def test_a_429_of_the_budget_that_names_no_time_is_to_be_tried_again_after_a_minute(
+    sender: Sender, server: ScriptedServer
+) -> None:
+    """PostHog knows when bytes are back; a proxy may drop what it says of it. A deferred load waits all the same."""
+    server.script(exceeded(None))
+    with pytest.raises(PostHogRateLimitError) as caught:
+        sender.send(fresh(server, max_rate_limit_wait=0.5), QUERY)
+    assert caught.value.code == EXCEEDED
+    assert 50 < (caught.value.retry_after or 0) <= 60
+
+
 def test_another_429_is_none_of_this_budget(sender: Sender, server: ScriptedServer) -> None:
     server.script(error(429, "Too many queries at once."), ok({}))
     settings = fresh(server)

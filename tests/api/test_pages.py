@@ -170,6 +170,18 @@ def test_a_cursor_that_comes_twice() -> None:
         pages.receive(page(["b"], f"{path}?cursor=x"))
 
 
+def test_a_list_of_cursors_is_read_to_its_last_page() -> None:
+    batch_export = "018f0000-0000-0000-0000-000000000000"
+    path = f"https://ph.example/api/projects/1/batch_exports/{batch_export}/backfills/"
+    pages = Pages(batch_exports.backfills(batch_export), HOST)
+    found: list[str] = []
+    for names, address in ((["a", "b"], f"{path}?cursor=x"), (["c"], f"{path}?cursor=y"), (["d"], None)):
+        assert pages.next is not None
+        found += [item["uuid"] for item in pages.receive(page(names, address))]
+    assert pages.next is None
+    assert found == ["a", "b", "c", "d"]
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -73,6 +73,19 @@ def test_what_is_no_project(value: object) -> None:
     assert "jane" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://us.posthog.com/project/12345",
+        "http://localhost:8000/project/12345/insights/ab?x=1",
+        "//h/api/projects/12345/",
+    ],
+)
+def test_the_address_of_a_page_says_the_project(address: str) -> None:
+    with pytest.raises(PostHogSettingsError, match=r"^project_id: is the address of a page\. Write 12345\.$"):
+        parse_project_id(address)
+
+
 def test_the_project_token_is_named() -> None:
     with pytest.raises(PostHogSettingsError, match="a project token"):
         parse_project_id("phc_abcdefghijklmnopqrstuvwxyz")

@@ -194,6 +194,19 @@ def test_an_identifier_is_found_again(
     assert not value or kind == "ticket" or value.strip() not in out.out + out.err or value == "DSR-43"
 
 
+@pytest.mark.parametrize("value", ["JO\u0308RG@bücher.example", "jörg@XN--BCHER-KVA.example"])
+def test_an_address_is_found_again_however_it_is_spelt(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    trail_in(LocalFileSystem(), str(folder), "DSR-45").append(
+        "requested", identifiers=[("email", "Jörg@bücher.example")]
+    )
+    monkeypatch.setattr("sys.stdin", StringIO(f"{value}\n"))
+    assert main(["find", str(folder)]) == 0
+    monkeypatch.setattr("sys.stdin", StringIO("joerg@bücher.example\n"))
+    assert main(["find", str(folder)]) == 1
+
+
 def test_finding_needs_the_salt(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_an_entry_that_is_gone_is_missed(place: Place) -> None:
         fs.pipe_file(f"{ledger_folder(place[1])}/{name}", raw)
     fs.rm_file(f"{ledger_folder(place[1])}/{whole[-1]}")
     assert checked(place).problems == [], "nothing in it knows of its end"
+    assert checked(place).unended == ["DSR-2"], "but the certificate does"
     assert "The head" in problems(checked(place, heads[-1])), "a task's log does"
 
 
@@ -205,6 +206,58 @@ def test_the_command_checks_the_ledger_with_the_folder(
         if path.name != "_ledger":
             shutil.rmtree(path)
     assert main(["verify", str(folder)]) == DAMAGED, "nothing is there but the ledger, which knows of them"
+
+
+def test_a_ledger_whose_end_is_cut_off_is_no_success(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sorted((folder / "_ledger").iterdir())[-1].unlink()
+    assert main(["verify", str(folder)]) == OPEN
+    assert "such as DSR-1, and their end is not in the ledger" in capsys.readouterr().out
+    shutil.rmtree(folder / "_ledger")
+    assert main(["verify", str(folder)]) == 0
+    assert "ledger: there is none" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cut", ["its last two entries", "all of it"])
+def test_a_certificate_misses_the_ledger_that_it_was_entered_in(
+    folder: Path, capsys: pytest.CaptureFixture[str], cut: str
+) -> None:
+    place = (LocalFileSystem(), str(folder))
+    trail, ledger = fill(trail_in(*place, "DSR-2"), close=False), ledger_in(place)
+    trail.append("note", key="ledger", head=ledger.enter("begun", "DSR-2", head=next(trail.records()).hash))
+    end = trail.close("VERIFIED", states={"VERIFIED": 2})
+    ledger.enter("ended", "DSR-2", head=end.hash, outcome="VERIFIED")
+    assert main(["verify", str(folder)]) == 0
+    for path in sorted((folder / "_ledger").iterdir())[2 if cut == "its last two entries" else 0 :]:
+        path.unlink()
+    assert main(["verify", str(folder)]) == DAMAGED
+    assert "The entries of 1 certificates are not in it, such as of DSR-2" in capsys.readouterr().out
+    assert main(["verify", str(folder / "DSR-2")]) == 0, "of itself it is whole"
+
+
+@pytest.mark.parametrize("name", ["DSR-2", "9b1d4c0f2a7e4d6f8c3b5a1e0d9f7c2b"])
+def test_a_certificate_does_not_stand_in_anothers_place(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Somebody puts one that is VERIFIED where the one of a survivor was."""
+    shutil.copytree(folder / "DSR-1", folder / name)
+    assert main(["verify", str(folder / "DSR-1")]) == 0
+    for where in (folder, folder / name):
+        assert main(["verify", str(where)]) == DAMAGED
+        assert "not called as that of request DSR-1" in capsys.readouterr().out
+    shutil.rmtree(folder / "_ledger")
+    assert main(["verify", str(folder / name)]) == (0 if name == "DSR-2" else DAMAGED), "a copy may be called otherwise"
+    assert "not called as that of request DSR-1" in capsys.readouterr().out
+
+
+def test_a_good_record_beside_the_certificates_hides_none_of_them(folder: Path) -> None:
+    for path in (folder / "DSR-1").iterdir():
+        shutil.copy(path, folder / path.name)
+    fill(trail_in(LocalFileSystem(), str(folder), "_ledger"), close=False)
+    shutil.rmtree(folder / "_ledger")
+    assert main(["verify", str(folder)]) == OPEN
+    (broken,) = (folder / "DSR-1").glob("*-accepted-*")
+    broken.write_bytes(broken.read_bytes()[:-1])
+    assert main(["verify", str(folder)]) == DAMAGED
 
 
 def test_the_command_lists_what_is_due(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,27 @@ def test_a_uuid_follows_from_the_key_and_the_event_and_from_nothing_else() -> No
     assert shown(read().uuid) == "b6740d61-94bb-521d-9bda-438bb79ee83c", "uuids of earlier releases stay as they are"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (1, 1.0),
+        (1, Decimal("1.00")),
+        (1.5, Decimal("1.50")),
+        (-0.0, 0),
+        (NOW, NOW.astimezone(timezone(timedelta(hours=5, minutes=45)))),
+        (uuid.UUID(int=7), str(uuid.UUID(int=7))),
+        (frozenset({"a", "b"}), {"b", "a"}),
+    ],
+)
+def test_a_key_is_the_same_whatever_type_a_database_gives_it(one: Any, other: Any) -> None:
+    assert read(id=one).uuid == read(id=other).uuid
+
+
+@pytest.mark.parametrize("value", [42, 42.0, Decimal("42"), Decimal("42.0"), "42"])
+def test_a_whole_number_is_the_same_id_in_each_type(value: Any) -> None:
+    assert json.loads(read(user=value).body)["distinct_id"] == "42"
+
+
 @given(st.lists(st.one_of(st.integers(), st.text(), st.none(), st.booleans()), min_size=1, max_size=3))
 def test_keys_that_differ_make_uuids_that_differ(key: list[Any]) -> None:
     columns = [*COLUMNS, *(f"k{number}" for number in range(len(key)))]
@@ -89,6 +110,29 @@ def test_there_are_twenty_illegal_ids() -> None:
         ({"amount": b"bytes"}, "not_json"),
         ({"amount": {"deep": object()}}, "not_json"),
         ({"amount": "x" * 1_000_000}, "event_too_large"),
+        ({"user": float("nan")}, "missing_distinct_id"),
+        ({"user": True}, "invalid_distinct_id"),
+        ({"user": 0.0}, "invalid_distinct_id"),
+        ({"user": b"u1"}, "not_json"),
+        ({"user": memoryview(b"u1")}, "not_json"),
+        ({"user": ["u1"]}, "not_json"),
+        ({"user": {"id": "u1"}}, "not_json"),
+        ({"user": "u\ud83d"}, "not_json"),
+        ({"user": "u\0"}, "null_character"),
+        ({"at": "  "}, "missing_timestamp"),
+        ({"at": float("nan")}, "missing_timestamp"),
+        ({"at": Decimal("1700000000")}, "invalid_event_timestamp"),
+        ({"at": "1700000000"}, "invalid_event_timestamp"),
+        ({"at": datetime(1, 1, 1, tzinfo=timezone.utc)}, "invalid_event_timestamp"),
+        ({"at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}, "invalid_event_timestamp"),
+        ({"at": "1899-12-31T23:59:59Z"}, "invalid_event_timestamp"),
+        ({"id": float("nan")}, "missing_key"),
+        ({"amount": "half \ud83d of a pair"}, "not_json"),
+        ({"amount": {b"bytes": 1}}, "not_json"),
+        ({"amount": {1: "a", "1": "b"}}, "not_json"),
+        ({"amount": Decimal("1e999")}, "not_json"),
+        ({"$groups": "acme"}, "malformed_event_properties"),
+        ({"$groups": "[1]"}, "malformed_event_properties"),
     ],
 )
 def test_what_posthog_would_not_take_is_refused_with_a_reason(row: dict[str, Any], expected: str) -> None:
@@ -102,9 +146,14 @@ def test_what_posthog_would_not_take_is_refused_with_a_reason(row: dict[str, Any
         ("", "missing_event_name"),
         ("x" * 201, "event_name_too_long"),
         ("$performance_event", "dropped_performance_event"),
+        (float("nan"), "missing_event_name"),
+        (b"order", "not_json"),
+        (["order"], "not_json"),
+        ("or\0der", "null_character"),
+        ("or\udfffder", "not_json"),
     ],
 )
-def test_names_from_a_column_are_checked_row_by_row(name: str | None, expected: str) -> None:
+def test_names_from_a_column_are_checked_row_by_row(name: Any, expected: str) -> None:
     recipe = Recipe(event_column="name", distinct_id="user", timestamp="at", key=["id"])
     assert reason(recipe, name=name) == expected
 
@@ -112,6 +161,33 @@ def test_names_from_a_column_are_checked_row_by_row(name: str | None, expected: 
 def test_as_long_and_as_far_ahead_as_posthog_takes_is_fine() -> None:
     read(user="x" * 200, at=NOW + timedelta(hours=23))
     read(user=7, at="2026-11-29T13:00:00.5+01:00")
+    read(user="\N{GRINNING FACE}" * 200, at="1900-01-01T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2026-11-29T12:00:00Z", "2026-11-29t12:00:00z", "2026-11-29 12:00:00+00", "2026-11-29 12:00:00.000+00:00"),
+        *("2026-11-29 12:00:00 UTC", "2026-11-29T17:45:00+05:45", "2026-11-29T17:45:00+0545", "2026-11-29 07:00-05"),
+        *(" 2026-11-29T12:00:00.123456789Z ".replace("123456789", "0"), "2026-11-29 12:00:00 +00:00"),
+    ],
+)
+def test_a_time_is_read_as_databases_write_it(text: str) -> None:
+    assert moment(text, NOW) == NOW
+
+
+def test_what_is_no_time_to_pandas_is_none() -> None:
+    pandas = pytest.importorskip("pandas")
+    assert reason(at=pandas.NaT) == "missing_timestamp"
+    assert plain([pandas.NaT, pandas.Timedelta("NaT"), pandas.Timestamp(NOW)]) == [None, None, NOW.isoformat()]
+
+
+def test_arrays_of_numpy_become_lists_and_what_is_nested_without_end_is_refused() -> None:
+    numpy = pytest.importorskip("numpy")
+    assert plain({"a": numpy.array([1, 2]), "b": numpy.float32(0.5)}) == {"a": [1, 2], "b": 0.5}
+    endless: list[Any] = []
+    endless.append(endless)
+    assert reason(amount=endless) == "not_json"
 
 
 def test_persons_are_changed_by_set_set_once_and_unset() -> None:
@@ -162,6 +238,21 @@ def test_two_ids_become_one_person(kind: str, event: str) -> None:
         ({"kind": "persons", "group_type": "company"}, "group_type"),
         ({"kind": "persons", "properties": {"$sett": []}}, "properties"),
         ({"kind": "aliases", "key": ["id"]}, "properties"),
+        ({"kind": "aliases", "key": ["id"], "properties": "x"}, "properties"),
+        ({"kind": "persons", "properties": "plan"}, "properties"),
+        ({"kind": "persons", "properties": {"$set": "plan"}}, "properties"),
+        ({"kind": "persons", "properties": 5}, "properties"),
+        ({"kind": "persons", "properties": [7]}, "properties"),
+        ({"kind": "persons", "properties": []}, "properties"),
+        ({"kind": "persons", "properties": {"$set": ["plan"], "$unset": ["plan"]}}, "properties"),
+        ({"kind": "persons", "properties": {"$set": ["plan"], "$set_once": ["plan"]}}, "properties"),
+        ({"kind": "groups", "group_type": "company", "properties": {"$set_once": ["plan"]}}, "properties"),
+        ({"kind": "groups", "group_type": "company", "properties": {"$unset": ["plan"]}}, "properties"),
+        ({"kind": "persons", "distinct_id": ""}, "distinct_id"),
+        ({"kind": "persons", "distinct_id": None}, "distinct_id"),
+        ({"kind": "persons", "key": [None]}, "key"),
+        ({"event": 7, "distinct_id": "user", "timestamp": "at", "key": ["id"]}, "event"),
+        ({"event": "order", "distinct_id": "user", "timestamp": "", "key": ["id"]}, "timestamp"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused(arguments: dict[str, Any], field: str) -> None:

@@ -120,6 +120,70 @@ def test_what_is_wanted_again_for_ever_fails_and_the_rest_is_kept(lab: Lab, monk
         lab.load(rows(3))
 
 
+def test_what_posthog_has_taken_is_noted_though_another_event_of_the_batch_fails(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "MOST_ATTEMPTS", 2)
+    reader = ORDERS.reader(COLUMNS, AT)
+    again, *taken = [shown(reader.read(row, AT).uuid) for row in rows(3)]
+    told: dict[str, Any] = {again: {"result": "retry"}, **{uuid: {"result": "ok"} for uuid in taken}}
+    lab.posthog.faults(path="/i/v1/*", status=200, body={"results": told})
+    lab.posthog.settings(capture_retries=9)
+    with pytest.raises(PostHogIncompleteError, match="What it took is noted"):
+        lab.load(rows(3))
+    lab.posthog.settings(capture_retries=0)
+    found = lab.load(rows(3))
+    assert (found["sent"], found["sent_before"]) == (1, 2)
+
+
+@pytest.mark.parametrize("most", [2, 100])
+def test_only_the_row_that_was_sent_is_sent_once_more_and_not_one_that_was_rejected(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(load, "MOST_EVENTS", most)
+    some = [*rows(2), [*rows(1)[0][:3], "other"], *rows(2)]
+    lab.posthog.settings(capture="lost")
+    assert lab.load(some)["rejected"] == {"repeated_key": 1}
+    lab.posthog.settings(capture="stored")
+    assert lab.resend(some) == 2
+    assert read_back.look(lab.client, lab.ledger) == 0
+    assert lab.there("countIf(position(properties, 'other') > 0)") == [0]
+
+
+def test_rows_that_are_others_in_a_later_try_are_counted(lab: Lab) -> None:
+    lab.load(rows(4))
+    changed = [[0, "buyer 0", AT + timedelta(days=1), 0], *rows(2, first=1)]
+    found = lab.load(changed)
+    assert (found["rows"], found["kept"], lab.loading.tally.changed, lab.ledger.without_row()) == (3, 3, 1, 1)
+
+
+@pytest.mark.parametrize("damage", [b"garbage" * 999, b"", b"SQLite format 3\0" + b"x" * 5000])
+def test_a_ledger_that_cannot_be_read_is_begun_anew(lab: Lab, damage: bytes) -> None:
+    lab.load(rows(5))
+    lab.ledger.close()
+    for path in lab.path.glob("load.ledger*"):
+        path.write_bytes(damage)
+    with Ledger(lab.path / "load.ledger") as ledger:
+        loading = Load(ledger)
+        loading.send(ORDERS.reader(COLUMNS, AT), rows(5), lab.sender())
+        assert read_back.look(lab.client, ledger) == 0
+        assert loading.summary()["kept"] == 5
+    assert lab.there() == [5, 5]
+
+
+def test_times_before_1970_have_an_order_too(lab: Lab) -> None:
+    old = [[number, "b", AT.replace(year=1950 + number), 1] for number in range(3)]
+    assert lab.loading.check_order(ORDERS.reader(COLUMNS, AT), old) == 0
+    assert lab.loading.check_order(ORDERS.reader(COLUMNS, AT), old[::-1]) == 2
+
+
+def test_a_key_that_is_no_text_is_named_all_the_same(lab: Lab) -> None:
+    found = lab.load([["half \ud83d", "b", AT, 1]])
+    assert found["rejected"] == {"not_json": 1}
+    (line,) = lines_of(lab.ledger.rejects(), ["id"])
+    assert json.loads(line)["key"] == {"id": "half \ud83d"}
+
+
 def test_warnings_are_counted(lab: Lab) -> None:
     lab.posthog.settings(capture_burst=1)
     same = [[number, "busy", AT + timedelta(minutes=number), 1] for number in range(3)]

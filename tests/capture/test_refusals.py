@@ -10,6 +10,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogServerError,
     PostHogSettingsError,
+    PostHogTransportError,
     PostHogValidationError,
 )
 from tests.capture.conftest import Lab, rows
@@ -38,12 +39,18 @@ OF_ALL: tuple[tuple[int, str, type[Exception]], ...] = (
 )
 
 
+def _reader() -> Any:
+    from tests.capture.conftest import AT, COLUMNS, ORDERS
+
+    return ORDERS.reader(COLUMNS, AT)
+
+
 def uuids(lab: Lab, count: int) -> list[str]:
     """What the rows are called in PostHog."""
     from airflow_provider_posthog.capture.events import shown
-    from tests.capture.conftest import AT, COLUMNS, ORDERS
+    from tests.capture.conftest import AT
 
-    reader = ORDERS.reader(COLUMNS, AT)
+    reader = _reader()
     return [shown(reader.read(row, AT).uuid) for row in rows(count)]
 
 
@@ -55,6 +62,43 @@ def test_a_drop_is_a_reject_with_posthogs_word_and_the_rest_is_kept(lab: Lab, de
     found = lab.load(rows(3))
     assert found["rejected"] == {details: 1}
     assert lab.sent() == 1, "what is dropped is not sent again"
+
+
+@pytest.mark.parametrize("details", ["no person ann@example.com", "Ann Smith", "ann@example.com", 7, ["x"]])
+def test_a_reason_that_is_no_word_is_not_repeated(lab: Lab, details: object) -> None:
+    (bad,) = uuids(lab, 1)
+    lab.posthog.faults(path=V1, status=200, body={"results": {bad: {"result": "drop", "details": details}}})
+    assert lab.load(rows(1))["rejected"] == {"dropped": 1}
+    lab.posthog.faults(path=V1, status=400, body={"detail": details})
+    assert lab.load(rows(1))["rejected"] == {"status_400": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"status": 404, "body": {"detail": "Not found."}},
+        {"status": 405},
+        {"status": 501},
+        {"status": 403, "body": "<html>CSRF verification failed</html>"},
+        {"status": 302, "headers": {"Location": "/login?next=/i/v1/analytics/events"}},
+        {"status": 200, "body": "<!doctype html><title>PostHog</title>"},
+    ],
+    ids=lambda answer: str(answer["status"]),
+)
+def test_where_posthog_s_app_answers_for_v1_events_go_to_batch(lab: Lab, answer: dict[str, Any]) -> None:
+    lab.posthog.faults(path=V1, count=-1, **answer)
+    found = lab.load(rows(3))
+    assert (found["kept"], len(lab.posthog.calls("/batch/"))) == (3, 1)
+
+
+def test_a_page_is_no_answer_of_a_server_that_has_v1(lab: Lab) -> None:
+    assert lab.load(rows(1))["kept"] == 1
+    sender = lab.sender()
+    sender.has_verdicts = True
+    lab.posthog.faults(path=V1, status=200, body="<html>", count=-1)
+    with pytest.raises(PostHogTransportError, match="is a page"):
+        lab.loading.send(_reader(), rows(3), sender)
+    assert not lab.posthog.calls("/batch/")
 
 
 def test_a_drop_without_a_word_is_one_too(lab: Lab) -> None:

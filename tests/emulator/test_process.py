@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -78,6 +80,19 @@ def test_signals_end_it_at_once_even_with_work_to_do(number: int) -> None:
     waiting.join(10)
     process.stop()
     assert outcome == [requests.ConnectionError], "whoever waits is cut off, not answered"
+
+
+def test_a_killed_one_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what TMPDIR was is kept there
+    process = EmulatorProcess(events=10)
+    process.start()
+    assert list(tmp_path.rglob("clickhouse-embedded-*"))
+    assert process._process is not None
+    process._process.kill()
+    process._process.wait(10)
+    process.stop()
+    assert not list(tmp_path.iterdir())
 
 
 def test_it_does_not_outlive_the_process_that_started_it() -> None:

@@ -117,6 +117,14 @@ class Lab:
             [{"session_id": str(uuid.uuid4()), "distinct_id": self.name, "timestamp": ago(hours=1)}]
         )
 
+    def split_off(self) -> str:
+        """Give one of the distinct ids in the work file to somebody else, as a split does; return it."""
+        name = f"{self.name}-stranger"
+        self.posthog.add_persons([{"distinct_ids": [name], "properties": {"email": "ben@example.org"}}])
+        path, known = self.folder / "work.jsonl", json.dumps(self.names[1])
+        path.write_text(path.read_text().replace(known, f"{known},{json.dumps(name)}"))
+        return name
+
     def named(self) -> list[str]:
         """The UUIDs of the persons in the work file, in their order."""
         return [json.loads(line)["uuid"] for line in (self.folder / "work.jsonl").read_text().splitlines()[1:]]

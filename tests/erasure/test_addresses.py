@@ -103,6 +103,8 @@ def test_an_unseen_character_anywhere_is_refused(char: str, place: int) -> None:
         ("jörg@example.org", "JO\u0308RG@EXAMPLE.ORG"),
         ("ann@bücher.example", "ann@xn--bcher-kva.example"),
         ("ann@BÜCHER.example", "Ann@XN--BCHER-KVA.example"),
+        ("jörg@bücher.example", "JO\u0308RG@bücher.example"),
+        ("jörg@bücher.example", "jo\u0308rg@xn--bcher-kva.example"),
     ],
 )
 def test_two_spellings_of_an_address_are_one(one: str, other: str) -> None:

@@ -262,3 +262,14 @@ def test_another_requests_file_is_refused(lab: Lab) -> None:
     with pytest.raises(PostHogSettingsError, match="another request"):
         lab.delete(found)
     assert asked(lab) == []
+
+
+@pytest.mark.parametrize("generation", ["A", "B"])
+def test_a_person_who_was_split_since_is_resolved_again(lab: Lab, generation: str) -> None:
+    """A distinct id is a stranger's by now, whose rows would go from warehouses with those of the person."""
+    lab.posthog.settings(generation=generation)
+    found = lab.resolve()
+    lab.split_off()
+    with pytest.raises(PostHogErasureError, match=r"split .* since they were resolved"):
+        lab.delete(found)
+    assert lab.raw.get(f"persons/{lab.person}/").status_code == 200

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.exceptions import PostHogError
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 from tests.erasure.support import DAY, Lab
@@ -131,6 +132,24 @@ def test_errors_do_not_repeat_what_posthog_quotes(
     assert failed
     assert mark not in caplog.text
     assert {*found_in(lab.folder.parent, mark)} <= {"work.jsonl", "again/work.jsonl"}
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 500}, {"status": 429}, {"status": 200, "body": "<html>"}, {"cut": "middle"}]
+)
+def test_no_log_and_no_error_has_the_address_of_a_person(
+    lab: Lab, caplog: pytest.LogCaptureFixture, fault: dict[str, Any]
+) -> None:
+    """Old servers are asked for each person; others for those with many distinct ids."""
+    caplog.set_level(logging.DEBUG)
+    lab.posthog.settings(generation="A")
+    lab.resolve()
+    assert "/persons/***/" in caplog.text
+    lab.posthog.faults(path=f"*/persons/{lab.person}/", count=-1, **{"body": {"detail": "x"}, **fault})
+    with pytest.raises(PostHogError, match="/persons/<uuid>/") as caught:
+        lab.resolve()
+    shown = "".join(traceback.format_exception(caught.type, caught.value, caught.tb))
+    assert lab.person not in shown + repr(vars(caught.value)) + caplog.text
 
 
 @pytest.mark.parametrize(

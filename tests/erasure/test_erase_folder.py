@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import stat
 import uuid
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
+import fsspec
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
@@ -398,3 +401,53 @@ def test_manifests_are_found_by_their_names() -> None:
     fs, root = memory()
     write(fs, root, Layout(), rows("bob"))
     assert manifests.written(fs, root, "events")
+
+
+@pytest.mark.parametrize("value", [[ANN], {"id": ANN}, [], [[ANN]]])
+def test_lists_and_objects_are_not_one_identifier(value: Any) -> None:
+    """Compared as texts they would be nobody's, and the row would stay unsaid."""
+    fs, root = memory()
+    fs.pipe_file(f"{root}/a.jsonl", json.dumps({"distinct_id": "bob"}).encode() + b"\n")
+    fs.pipe_file(f"{root}/b.jsonl", json.dumps({"distinct_id": value}).encode() + b"\n")
+    with pytest.raises(PostHogIncompleteError, match=r"b\.jsonl has lists or objects") as error:
+        erase(fs, root, wanted(ANN))
+    assert "hara" not in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_addresses_have_no_case_and_no_blanks_around_them(suffix: str) -> None:
+    fs, root = memory()
+    texts = ["JÖRG@example.org", " jörg@example.org ", "joerg@example.org"]
+    table, sink = pa.table({"email": texts}), io.BytesIO()
+    if suffix == "parquet":
+        pq.write_table(table, sink)
+    elif suffix == "csv":
+        pa_csv.write_csv(table, sink)
+    else:
+        sink.writelines(json.dumps(row).encode() + b"\n" for row in table.to_pylist())
+    fs.pipe_file(f"{root}/a.{suffix}", sink.getvalue())
+    done = FolderErasure(fs, root, [Wanted.of("email", iter(["Jörg@example.org"]), any_case=True)], REQUEST).run()
+    assert (done.rows, done.deleted) == (3, 2)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o444])
+def test_a_file_on_a_disk_is_readable_by_nobody_else_afterwards(tmp_path: Path, mode: int) -> None:
+    """It has the rows of others, who were promised the same."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"distinct_id": "ann"}\n{"distinct_id": "bob"}\n')
+    path.chmod(mode)
+    fs: Any = fsspec.filesystem("file")
+    done = FolderErasure(fs, str(tmp_path), wanted("ann"), REQUEST).run()
+    assert (done.deleted, path.read_text()) == (1, '{"distinct_id": "bob"}\n')
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_a_link_to_a_file_elsewhere_is_not_replaced_by_a_copy(tmp_path: Path) -> None:
+    """Its rows would stay where the file is."""
+    file, lake = tmp_path / "elsewhere.jsonl", tmp_path / "lake"
+    file.write_text('{"distinct_id": "ann"}\n')
+    lake.mkdir()
+    (lake / "a.jsonl").symlink_to(file)
+    with pytest.raises(PostHogIncompleteError, match=r"a\.jsonl is a link"):
+        FolderErasure(fsspec.filesystem("file"), str(lake), wanted("ann"), REQUEST).run()
+    assert (lake / "a.jsonl").is_symlink()

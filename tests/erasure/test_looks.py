@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,6 +16,7 @@ from airflow_provider_posthog.erasure.counts import _spans
 from airflow_provider_posthog.erasure.schedule import Looks, after_sweep
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogError
+from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 from tests.erasure.support import DAY, HOUR, Lab, ago
 
 START = datetime(2026, 6, 3, 11, 30, tzinfo=timezone.utc)  # a Wednesday
@@ -58,6 +60,18 @@ def test_a_replica_that_shows_nothing_once_proves_nothing(lab: Lab) -> None:
     assert sensor.look({}).verdict.state == "succeeded"
 
 
+def test_a_look_that_failed_in_between_makes_the_next_clean_one_the_first(lab: Lab) -> None:
+    """A cleared task begins anew: what a replica shows after that is no second witness."""
+    lab.delete()
+    lab.posthog.advance(8 * DAY)
+    assert lab.sensor().look({}).verdict.state == "pending"
+    lab.old_event(lab.person, lab.name)
+    assert lab.sensor().look({}).verdict.state == "failed"
+    lab.posthog.faults(path="*/query/", status=200, body=NOTHING, count=-1)
+    assert lab.sensor().look({}).verdict.state == "pending"
+    lab.posthog.clear_faults()
+
+
 def test_uuids_alone_are_looked_at_twice_in_one_poke(lab: Lab) -> None:
     lab.delete()
     lab.posthog.advance(8 * DAY)
@@ -84,7 +98,11 @@ def test_a_profile_that_was_to_be_kept_is_looked_for(lab: Lab) -> None:
 # -- what a look reads ---------------------------------------------------------------------------------------------
 
 
-def test_a_look_counts_along_posthogs_key_and_the_proof_in_the_whole_history(lab: Lab) -> None:
+def test_a_look_counts_along_posthogs_key_and_the_proof_in_the_whole_history(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(PostHogPersonsErasedSensor, "log", logging.getLogger("looks"))
     lab.delete()
     lab.posthog.control("DELETE", "calls")
     assert lab.look() == "EVENTS_PENDING"
@@ -97,6 +115,8 @@ def test_a_look_counts_along_posthogs_key_and_the_proof_in_the_whole_history(lab
     assert lab.look() == "VERIFIED"
     assert sum("toString(person_id) IN" in sql for sql in of_events(lab)) == 2, "in both looks of the proof"
     assert sum("{s0}" in sql for sql in of_events(lab)) == 1, "the second look needs none along the key"
+    told = caplog.text
+    assert [told.count(f"{what} of events was looked at; ClickHouse read") for what in ("part", "history")] == [1, 2]
 
 
 def test_a_profile_that_is_still_there_is_reason_enough_to_count_no_events(lab: Lab) -> None:

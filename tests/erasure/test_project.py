@@ -11,14 +11,16 @@ import pytest
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.erasure.project import Project, spelt
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.operators.access import PostHogExportPersonDataOperator
 from airflow_provider_posthog.operators.erasure import (
     PostHogDiscardErasureOperator,
     PostHogEraseFromSqlOperator,
     PostHogFinishErasureOperator,
+    PostHogSealErasureOperator,
 )
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
 from tests.erasure.support import DAY, Lab
-from tests.operators.support import connect
+from tests.operators.support import connect, context
 
 ELSEWHERE = pytest.mark.parametrize("way", ["another host", "another project", "nothing told"])
 HOST = "https://posthog.example:8443"
@@ -94,8 +96,42 @@ def test_an_address_that_has_changed_can_be_told(lab: Lab) -> None:
     assert lab.sensor(request=old, moved_from=[HOST]).execute({})["state"] == "VERIFIED"
 
 
+SALT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+def test_another_salt_is_refused_before_anything_is_sent_or_written(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
+    paths: dict[str, Any] = {"work_path": lab.work_path, "audit_path": f"file://{lab.folder}/certificates"}
+    found = PostHogResolvePersonsOperator(task_id="r", emails=[lab.email], **paths).execute({})
+    lab.request = PostHogDeletePersonsOperator(task_id="d", persons=found).execute({})
+    proof = {**lab.request, "state": "VERIFIED", "states": {"VERIFIED": 1}}
+    given: dict[str, Any] = {"task_id": "t", "request": lab.request, "proof": proof}
+    place = f"file://{lab.folder}/private"
+
+    def tasks() -> list[Any]:
+        return [
+            PostHogDeletePersonsOperator(task_id="t", persons=found),
+            PostHogExportPersonDataOperator(task_id="t", persons=found, path=f"{place}/access"),
+            PostHogSealErasureOperator(**given, sealed_path=f"{place}/sealed"),
+            PostHogFinishErasureOperator(**given),
+        ]
+
+    before = {path: path.read_bytes() for path in lab.folder.rglob("*") if path.is_file()}
+    for salt, problem in ((SALT[::-1], "is not the one that"), (None, "is not set")):
+        connect(monkeypatch, lab.posthog, **({"audit_secret": salt} if salt else {}))
+        resolve = PostHogResolvePersonsOperator(task_id="t", emails=[lab.email], **paths)
+        lab.posthog.control("DELETE", "calls")
+        for task in [*tasks(), *([] if salt else [resolve])]:
+            with pytest.raises(PostHogSettingsError, match=problem):
+                task.execute(context())
+        with pytest.raises(PostHogSettingsError, match=problem):
+            lab.sensor().look({})
+        assert lab.posthog.calls() == []
+    assert before == {path: path.read_bytes() for path in lab.folder.rglob("*") if path.is_file()}
+
+
 def test_every_record_says_which_posthog_it_was(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect(monkeypatch, lab.posthog, audit_secret="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")
+    connect(monkeypatch, lab.posthog, audit_secret=SALT)
     folder = lab.folder / "certificates"
     paths: dict[str, Any] = {"work_path": lab.work_path, "audit_path": f"file://{folder}"}
     found = PostHogResolvePersonsOperator(task_id="r", emails=[lab.email], **paths).execute({})
@@ -117,6 +153,8 @@ def test_every_record_says_which_posthog_it_was(lab: Lab, monkeypatch: pytest.Mo
         ("https://posthog.example:443", "posthog.example."),
         ("http://localhost:80/", "http://localhost"),
         ("http://[::1]:080", "http://[::1]"),
+        ("http://[0:0:0:0:0:0:0:1]:8000", "http://[::1]:8000/"),
+        ("https://[2001:DB8::0a]", "https://[2001:db8:0:0::a]:443"),
         ("https://app.posthog.com", "https://us.posthog.com/"),
     ],
 )

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_posthog.erasure.client import ErasureClient
+from airflow_provider_posthog.erasure.tables import left_in_tables
+from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.operators.persons import PostHogDeletePersonsOperator, PostHogResolvePersonsOperator
-from tests.erasure.support import DAY, Lab, ago
+from tests.erasure.support import DAY, Lab, ago, client_of
 from tests.operators.support import connect
 
 SALT = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -113,6 +116,23 @@ def test_a_question_about_all_tables_that_fails_is_asked_of_each(lab: Lab, tmp_p
     other = second_look(Lab(lab.posthog, tmp_path / "other"), status=512, body=body, skip=place, count=1)
     assert (other["tables"], other["tables_not_looked_at"]) == (found["tables"], found["tables_not_looked_at"])
     assert other["tables"]["heatmaps"] > 0
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_table_that_this_key_may_not_read_is_told_and_stops_nothing(lab: Lab, status: int) -> None:
+    body = {"type": "authentication_error", "code": "permission_denied", "detail": "You have no access", "attr": None}
+    who = [Person(lab.person, tuple(lab.names))]
+    every = left_in_tables(ErasureClient(client_of(lab.posthog)), who)
+    # Of the question about all tables, and of the first one that is asked for alone.
+    lab.posthog.faults(path="*/query/", status=status, body=body, skip=1, count=2)
+    left = left_in_tables(ErasureClient(client_of(lab.posthog)), who)
+    assert [*left.not_looked_at.values()].count(f"PostHog answered {status}") == 1
+    assert set(every.rows) - set(left.rows) == set(left.not_looked_at) - set(every.not_looked_at)
+    lab.posthog.clear_faults()
+    lab.posthog.faults(path="*/query/", status=status, body=body, count=1)  # of the list of tables
+    left = left_in_tables(ErasureClient(client_of(lab.posthog)), who)
+    assert left.not_looked_at["other tables"] == f"PostHog answered {status}"
+    assert {"sessions", "heatmaps"} <= set(left.rows)
 
 
 def test_evaluations_of_flags_are_events_that_have_to_go(lab: Lab) -> None:

@@ -111,6 +111,14 @@ def test_more_folders_than_can_be_meant_are_refused() -> None:
         list(split(rows, Layout(partition_by=["kind", "b"]), SCHEMA))
 
 
+def test_days_and_hours_do_not_count_among_the_folders_of_a_column() -> None:
+    """An import of years has thousands of days, each with the same few events."""
+    rows = table([(str(number % 7), number * 1440, None) for number in range(10_500)])
+    found = list(split(rows, Layout(partition_by=["day", "kind"], partition_time="at"), SCHEMA))
+    assert len(found) == 10_500
+    assert found[-1][0] == {"date": str((START + timedelta(days=10_499)).date()), "kind": str(10_499 % 7)}
+
+
 def groups(folder: Path, **layout: Any) -> dict[str, list[int]]:
     staging = Staging.open(fsspec.filesystem("file"), str(folder), INTERVAL, Owner("t", "r", 0.0), lambda: 1.0)
     with TableFiles(staging, SCHEMA, Layout(**layout)) as files:

@@ -21,7 +21,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogServerError,
     PostHogTransportError,
 )
-from airflow_provider_posthog.extract import cell_planning, sources, statements
+from airflow_provider_posthog.extract import cell_planning, page_size, sources, statements
 from airflow_provider_posthog.extract.reader import Extraction
 from airflow_provider_posthog.extract.windows import Position
 from airflow_provider_posthog.results.clickhouse_values import moment_of
@@ -179,6 +179,27 @@ def test_windows_that_are_too_much_are_halved(
 ) -> None:
     man.rule = refusing(20, refusal)
     assert landed(settings, day, way, page_rows=60) == uuids(made)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_windows_whose_answer_is_too_large_are_halved(
+    settings: ClientSettings,
+    rows: EmulatorProcess,
+    day: datetime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    way: str,
+) -> None:
+    """The first rows are short, and so are those of the first look: nobody knows before that others are long."""
+    monkeypatch.setattr(page_size, "TARGET_BYTES", 60_000)
+    caplog.set_level("INFO")
+    short = [event(day + number * SECOND, name="a") for number in range(200)]
+    long = [event(day + (400 + number) * SECOND, name="b", text="x" * 2000) for number in range(200)]
+    rows.add_events([*short, *long])
+    assert landed(settings, day, way, page_rows=200) == uuids([*short, *long])
+    said = [record.getMessage() for record in caplog.records if "was too large" in record.getMessage()]
+    assert said
+    assert not any("too much for one query" in record.getMessage() for record in caplog.records)
 
 
 def test_many_rows_in_a_microsecond_are_halved_by_hash(

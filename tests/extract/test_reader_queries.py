@@ -37,7 +37,7 @@ def is_bare(sql: str) -> bool:
     ],
 )
 def test_a_column_without_a_name_is_refused_by_what_it_is(settings: ClientSettings, sql: str, names: str) -> None:
-    with pytest.raises(PostHogSettingsError, match=rf"hogql: has columns without a name.* {names}.*Write AS"):
+    with pytest.raises(PostHogSettingsError, match=rf"query: has columns without a name.* {names}.*Write AS"):
         read(settings, sources.hogql(sql, key="id"), START, START + DAY)
 
 
@@ -51,7 +51,7 @@ CALLS = [
 @pytest.mark.parametrize("sql", [*CALLS, "SELECT count() FROM numbers(3)"])
 def test_calls_have_no_name_on_older_servers(rows: EmulatorProcess, settings: ClientSettings, sql: str) -> None:
     rows.settings(generation="A")
-    with pytest.raises(PostHogSettingsError, match=r"hogql: has columns without a name.* count\(\).*Write AS"):
+    with pytest.raises(PostHogSettingsError, match=r"query: has columns without a name.* count\(\).*Write AS"):
         read(settings, sources.hogql(sql, key="id"), START, START + DAY)
 
 
@@ -78,7 +78,7 @@ def test_columns_of_one_name_are_refused(settings: ClientSettings, sql: str) -> 
 @pytest.mark.parametrize("name", ["posthog_key", "posthog_time", "posthog_key_0"])
 def test_a_column_named_as_the_readers_own_is_refused(settings: ClientSettings, man: Middleman, name: str) -> None:
     sql = f"SELECT number AS id, number AS {name}, now() AS at FROM numbers(3)"
-    with pytest.raises(PostHogSettingsError, match=f"hogql: has a column {name}, a name that the reader uses"):
+    with pytest.raises(PostHogSettingsError, match=f"query: has a column {name}, a name that the reader uses"):
         read(settings, sources.hogql(sql, key="id", time_column="at"), START, START + DAY)
     with pytest.raises(PostHogSettingsError, match=f"{name}', which cannot be"):
         sources.events({"uuid": "uuid", name: "event"})
@@ -86,7 +86,7 @@ def test_a_column_named_as_the_readers_own_is_refused(settings: ClientSettings, 
 
 def test_a_text_in_a_column_without_a_name_is_not_shown(settings: ClientSettings) -> None:
     sql = "SELECT number AS id, concat('jane@example.com', 'Jane''s') = toString(number) FROM numbers(3)"
-    with pytest.raises(PostHogSettingsError, match="hogql") as raised:
+    with pytest.raises(PostHogSettingsError, match="query") as raised:
         read(settings, sources.hogql(sql, key="id"), START, START + DAY)
     assert "ane" not in str(raised.value)
 
@@ -104,7 +104,7 @@ def test_a_server_that_leaves_out_another_column_of_a_query_is_refused(
         return status, answer
 
     man.rule = rule
-    with pytest.raises(PostHogSettingsError, match=r"hogql: .*: id"):
+    with pytest.raises(PostHogSettingsError, match=r"query: .*: id"):
         read(settings, sources.hogql(NUMBERS, key="id"), START, START + DAY)
 
 

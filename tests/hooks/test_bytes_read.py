@@ -59,6 +59,16 @@ def test_a_calls_own_guard_wins_over_the_hooks(connected: EmulatorProcess, metho
     getattr(hook, method)(SCAN)
 
 
+@pytest.mark.parametrize("hook", [PostHogHook, PostHogSqlHook])
+def test_rows_that_are_read_in_parts_are_refused_where_they_could_not_be_guarded(
+    connected: EmulatorProcess, hook: Callable[..., Any]
+) -> None:
+    with pytest.raises(PostHogSettingsError, match="by key") as caught:
+        hook(max_bytes_read=1000).get_df("select uuid, properties from events", key="uuid")
+    assert caught.value.field == "max_bytes_read"
+    assert queried(connected) == []
+
+
 @METHODS
 def test_nothing_begins_that_the_rest_of_the_budget_does_not_cover(connected: EmulatorProcess, method: str) -> None:
     connected.query_budget(5000)

@@ -134,5 +134,9 @@ def test_operators_that_write_a_frame_to_storage_get_it_from_the_connections_hoo
 
     hook = Connection.get_connection_from_secrets("posthog_default").get_hook(hook_params=None)
     assert callable(hook.get_df)
-    frame = hook.get_df(sql="SELECT number AS n FROM numbers(3) LIMIT 3", parameters=None, df_type=df_type)
-    assert frame["n"].to_list() == [0, 1, 2]
+    for sql, read_kwargs in (
+        ("SELECT number AS n FROM numbers(3) LIMIT 3", {}),
+        ("SELECT number AS n FROM numbers(3)", {"key": "n"}),
+    ):
+        frame = hook.get_df(sql=sql, parameters=None, df_type=df_type, **read_kwargs)
+        assert sorted(frame["n"].to_list()) == [0, 1, 2]

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -554,6 +555,10 @@ def test_values_of_python(connected: EmulatorProcess) -> None:
         ({"t": datetime(2026, 1, 1)}, "without an offset"),
         ({"t": [datetime(2026, 1, 1)]}, "without an offset"),
         ({"t": object()}, "JSON"),
+        ({"t": Decimal("1.5")}, r"parameters\['t'\]: is a Decimal"),
+        ({"t": [b"x"]}, r"parameters\['t'\]: .*JSON"),
+        ({"t": timedelta(1)}, r"parameters\['t'\]: .*JSON"),
+        ({"t": float("nan")}, r"parameters\['t'\]: .*JSON"),
     ],
 )
 def test_values_that_can_not_be_sent(connected: EmulatorProcess, parameters: Any, word: str) -> None:
@@ -580,6 +585,9 @@ def test_data_frames(connected: EmulatorProcess) -> None:
         assert [chunk["n"].tolist() for chunk in chunks] == [[1, 2, 3], [4]]
     with pytest.raises(PostHogSettingsError, match="df_type"):
         hook.get_df(sql, values, df_type="arrow")
+    for size in (0, -1, 1.5, True):
+        with pytest.raises(PostHogSettingsError, match="chunksize"):
+            hook.get_df_by_chunks(sql, values, chunksize=size)  # type: ignore[arg-type]
 
 
 BROKEN: dict[str, dict[str, Any]] = {

@@ -94,8 +94,8 @@ def test_no_statement_names_anybody(warehouse: Warehouse) -> None:
 def test_the_very_statements() -> None:
     """As Snowflake and BigQuery are told them."""
     for kind, name, column in (
-        ("snowflake", '"EVENTS"', "SHA2(CONCAT('S', LOWER(CAST(\"PERSON_ID\" AS VARCHAR))), 256)"),
-        ("gcpbigquery", "`events`", "TO_HEX(SHA256(CONCAT('S', LOWER(CAST(`person_id` AS STRING)))))"),
+        ("snowflake", '"EVENTS"', "SHA2(CONCAT('S', LOWER(TRIM(CAST(\"PERSON_ID\" AS VARCHAR)))), 256)"),
+        ("gcpbigquery", "`events`", "TO_HEX(SHA256(CONCAT('S', LOWER(TRIM(CAST(`person_id` AS STRING))))))"),
     ):
         with closing(Warehouse(kind)) as made:
             made.fill(("x", UUID))

@@ -327,6 +327,14 @@ def test_history_is_not_written_by_a_load_that_began_before_a_later_one(each: Da
     assert versions(each) == [("1", "Acme", 5, None)]
 
 
+def test_history_is_not_written_after_a_later_load_that_only_ended_versions(each: Database) -> None:
+    each.load(history(0), rows(row(1), row(2)))
+    each.load(history(5, deleted="mark"), rows(row(1)))
+    with pytest.raises(PostHogIncompleteError, match="a later load was faster"):
+        each.load(history(4, deleted="mark"), rows(row(1), row(2)))
+    assert versions(each) == [("1", "Acme", 0, None), ("2", "Acme", 0, 5)]
+
+
 def test_history_keeps_what_is_gone_if_it_is_to(each: Database) -> None:
     each.load(history(0), rows(row(1), row(2)))
     assert counted(each.load(history(1, whole=True), rows(row(2)))) == (0, 0, 1, 1)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from airflow_provider_posthog.erasure.addresses import spellings
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.removal import Criterion, Removal, as_text
 from tests.load.databases import Database, DuckDB, Postgres, SQLite, merging, postgres_database
@@ -72,6 +73,35 @@ def test_more_persons_than_fit_into_a_statement(database: Database) -> None:
 def test_uuids_in_capitals_are_the_same(database: Database) -> None:
     fill(database, [("a", UUID.upper())], "TEXT")
     assert remove(database, [], [UUID])["person_id"] == 1
+
+
+KINDS = {
+    "postgres": {"text[]": "ARRAY['ann']", "jsonb": "'\"ann\"'", "json": "'[\"ann\"]'", "bytea": "'ann'"},
+    "duckdb": {"VARCHAR[]": "['ann']", "JSON": "'\"ann\"'", "STRUCT(id VARCHAR)": "{'id': 'ann'}", "BLOB": "'ann'"},
+    "sqlite": {"JSON": "'[\"ann\"]'"},
+}
+
+
+def test_a_column_whose_values_are_not_one_identifier_each_is_refused(database: Database) -> None:
+    """Compared as texts they would be nobody's, and "0 are left" would be said of rows that are there."""
+    name = {DuckDB: "duckdb", SQLite: "sqlite"}.get(type(database), "postgres")
+    for number, (kind, value) in enumerate(KINDS[name].items()):
+        table = f"t{number}"
+        database.run(f'CREATE TABLE {table} ("distinct%id" {kind}, person_id TEXT)')
+        database.run(f"INSERT INTO {table} VALUES ({value}, NULL)")
+        with pytest.raises(PostHogLoadError, match="not one identifier in each row") as error:
+            remove(database, ["ann"], [], table)
+        assert "ann" not in str(error.value)
+        assert database.count(table) == 1
+
+
+@pytest.mark.parametrize("asked", ["Jörg@bücher.example", "JO\u0308RG@xn--bcher-kva.example"])
+def test_an_address_is_the_same_however_it_is_spelt(database: Database, asked: str) -> None:
+    """The case of letters that are not ASCII, composed or not, the host's two forms, and blanks around it."""
+    texts = ["JÖRG@BÜCHER.EXAMPLE", "jo\u0308rg@bücher.example", " jörg@xn--bcher-kva.example ", "jörg@example.org"]
+    fill(database, [(None, text) for text in texts], "TEXT")
+    assert remove(database, [], [*spellings(asked)])["person_id"] == 3
+    assert database.rows("SELECT person_id FROM events") == [("jörg@example.org",)]
 
 
 @pytest.mark.parametrize("table", ["nowhere", "events"])
@@ -172,3 +202,26 @@ def test_nothing_is_erased_while_a_load_keeps_what_it_has_read(database: Databas
     database.run("DROP TABLE people__loading_posthog_20261129_ab12")
     _erased(database, ["Ann"], [])
     assert database.count("people") == 0
+
+
+def test_rows_that_a_policy_hides_are_an_error_and_not_nothing() -> None:
+    """Whoever counts sees as little as whoever deletes."""
+    with postgres_database() as database, closing(database.connect()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT current_schema()")
+        (schema,) = cursor.fetchone()
+        role = f"{schema}_reader"
+        for statement in (
+            "CREATE TABLE events (who TEXT, region TEXT)",
+            "INSERT INTO events VALUES ('ann', 'us')",
+            "ALTER TABLE events ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY here ON events USING (region = 'eu')",
+            f'CREATE ROLE "{role}"',
+            f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}"',
+            f'GRANT SELECT, DELETE ON events TO "{role}"',
+            f'SET ROLE "{role}"',
+        ):
+            cursor.execute(statement)
+        with pytest.raises(PostHogLoadError, match="row-level security"):
+            Removal(connection, "events", "%s").run([Criterion("who", iter(["ann"]))])
+        connection.rollback()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
 from airflow_provider_posthog.load.target import Target
-from tests.load.databases import Database, DuckDB, Postgres, merging
+from tests.load.databases import DAY, START, Database, DuckDB, Postgres, merging, replacing
 from tests.load.mariadb import mariadb_database
 
 PRICES = {"price": ("decimal(12,2)", True), "paid": ("boolean", True)}
@@ -32,7 +33,7 @@ def each(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 
 def target(**options: Any) -> Target:
-    return merging("t", ("id",), **options)
+    return Target("t", **{"write_disposition": "merge", "key": ("id",), **options})
 
 
 def rows(*values: tuple[str, str | None, str | None]) -> pa.Table:
@@ -190,3 +191,113 @@ def test_what_is_no_policy_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(PostHogSettingsError) as refused:
         target(**options)
     assert refused.value.field == next(iter(options))
+
+
+# What quarantine leaves alone.
+
+
+def timed(*values: tuple[str, str, int]) -> pa.Table:
+    rows = [{"id": number, "price": price, "at": START + timedelta(hours=hour)} for number, price, hour in values]
+    return pa.Table.from_pylist(rows, pa.schema([*SCHEMA.remove(2), pa.field("at", pa.timestamp("us", "UTC"))]))
+
+
+@pytest.mark.parametrize("options", [{"deleted": "delete"}, {"deleted": "mark"}, {"write_disposition": "scd2"}])
+def test_a_row_in_quarantine_is_not_gone(each: Database, options: dict[str, Any]) -> None:
+    given = {"casts": PRICES, "schema_policy": "quarantine", "label": "dag.task", "deleted": "mark", **options}
+    each.load(target(**given), rows(("1", "1", None), ("2", "2", None), ("3", "3", None)))
+    loaded = each.load(target(**given), rows(("1", "1", None), ("2", "bad", None)))
+    assert (loaded.unchanged, loaded.rejected, loaded.gone) == (1, 1, 1)
+    end = {"scd2": "valid_to"}.get(given.get("write_disposition", ""), "deleted_at")
+    where = "1 = 1" if given["deleted"] == "delete" else f"{end} IS NULL"
+    assert each.rows(f"SELECT id FROM t WHERE {where} ORDER BY id") == [("1",), ("2",)]
+
+
+def test_nobody_knows_what_is_gone_where_rows_are_in_quarantine_and_nothing_is_deleted(each: Database) -> None:
+    given = {"casts": PRICES, "schema_policy": "quarantine", "whole": True}
+    each.load(target(**given), rows(("1", "1", None), ("2", "2", None)))
+    assert each.load(target(**given), rows(("1", "1", None), ("2", "bad", None))).gone is None
+
+
+def test_rows_that_all_go_into_quarantine_leave_an_empty_interval(each: Database) -> None:
+    policy = {"casts": {"price": PRICES["price"]}, "schema_policy": "quarantine"}
+    loaded = each.load(replacing("t", by="at", **policy), timed(("1", "bad", 1)), timed(("2", "2", 2)))
+    assert (loaded.rows, loaded.rejected) == (1, 1)
+    assert each.load(replacing("u", by="at", **policy), timed(("1", "bad", 1))).rows == 0
+
+
+def test_loads_side_by_side_have_a_row_in_quarantine_once(postgres: Postgres) -> None:
+    given = {"casts": PRICES, "schema_policy": "quarantine", "label": "dag.task"}
+    first, second = (postgres.loader(target(**given)) for _ in range(2))
+    for loader in (first, second):
+        loader.open(SCHEMA)
+        loader.write(rows(("1", "bad", None), ("2", "2", None)))
+    for loader in (second, first):
+        with loader:
+            assert loader.commit().rejected == 1
+    assert (postgres.count("t__rejected"), postgres.count("t")) == (1, 1)
+
+
+@pytest.mark.parametrize("write", [replacing, target])
+def test_a_row_that_overlapping_loads_read_is_in_quarantine_once(each: Database, write: Any) -> None:
+    policy = {"casts": {"price": PRICES["price"]}, "schema_policy": "quarantine", "label": "dag.task", "by": "at"}
+    for first, given in ((0, [("1", "bad", 1), ("3", "bad", 30)]), (1, [("3", "bad", 30), ("4", "bad", 50)])):
+        days = {"start": START + first * DAY, "end": START + (first + 2) * DAY}
+        names = {"table": "t"} if write is replacing else {}
+        each.load(write(**names, **policy, **days), timed(*given))
+    assert sorted(data["id"] for _, data in rejected(each)) == ["1", "3", "4"]
+
+
+def test_a_quarantine_of_other_columns_is_refused_before_anything_is_written(each: Database) -> None:
+    each.run("CREATE TABLE t__rejected (reason VARCHAR(50))")
+    with pytest.raises(PostHogSettingsError, match="t__rejected, but that table has other columns") as refused:
+        each.load(target(schema_policy="quarantine"), numbers(1))
+    assert refused.value.field == "schema_policy"
+    assert each.count("t__rejected") == 0
+
+
+def test_names_with_a_sign_for_values_have_a_quarantine_too(postgres: Postgres) -> None:
+    given = {"key": ("id",), "casts": PRICES, "schema_policy": "quarantine"}
+    for _ in range(2):
+        assert postgres.load(merging('"100%s %"', **given), rows(("1", "bad", None))).rejected == 1
+    assert postgres.count('"100%s %__rejected"') == 1
+    with pytest.raises(PostHogSettingsError, match="__rejected") as refused:
+        postgres.load(merging("t" * 58, **given), rows(("1", "bad", None)))
+    assert refused.value.field == "table"
+
+
+@pytest.mark.parametrize("kind", ["psycopg2", "duckdb"])
+def test_a_number_that_is_too_big_for_a_decimal_goes_into_quarantine(request: pytest.FixtureRequest, kind: str) -> None:
+    database: Database = request.getfixturevalue("duck" if kind == "duckdb" else "postgres")
+    database.run("CREATE TABLE t (id text PRIMARY KEY, n decimal(6,2))")
+    for fit, others in ((9999, [10_000, -(10**12)]), (1.239, [9999.999, 1e300, float("nan"), float("-inf")])):
+        given = pa.table({"id": [str(number) for number in range(len(others) + 1)], "n": [fit, *others]})
+        loaded = database.load(target(schema_policy="quarantine"), given)
+        assert (loaded.rows, loaded.rejected) == (1, len(others))
+    assert str(database.rows("SELECT n FROM t")[0][0]) == "1.24", "floats are rounded, as they are without a policy"
+
+
+@pytest.mark.parametrize("write", ["merge", "replace"])
+@pytest.mark.parametrize("kind", ["psycopg2", "psycopg", "duckdb"])
+def test_a_column_grows_with_its_values(request: pytest.FixtureRequest, kind: str, write: Any) -> None:
+    database: Database = (
+        request.getfixturevalue("duck") if kind == "duckdb" else request.getfixturevalue("postgres").through(kind)
+    )
+    database.run("CREATE TABLE t (id varchar(3) PRIMARY KEY, i smallint, n integer, d decimal(6,2), s varchar(3))")
+    small = pa.table({"id": ["1"], "i": [1], "n": [1], "d": [1], "s": ["abc"]})
+    big = pa.table(
+        {"id": ["4", "5000"], "i": [2**15, -(2**15)], "n": [7, -(2**40)], "d": [10**5, 1], "s": ["é", "abcd"]}
+    )
+    with pytest.raises(PostHogLoadError) as refused:
+        database.load(target(write_disposition=write), big)
+    assert not any(number in str(refused.value) for number in ("1099511627776", "32768", "100000"))
+    before = database.rows("SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 't'")
+    database.load(target(write_disposition=write, schema_policy="evolve"), small)
+    there = database.rows("SELECT column_name, data_type FROM information_schema.columns WHERE table_name = 't'")
+    assert there == before, "what fits changes no type"
+    database.load(
+        target(write_disposition=write, schema_policy="evolve"), small.slice(0, 0), big.slice(0, 1), big.slice(1)
+    )
+    assert database.rows("SELECT i, n, CAST(d AS bigint), s FROM t WHERE id IN ('4', '5000') ORDER BY id") == [
+        (2**15, 7, 10**5, "é"),
+        (-(2**15), -(2**40), 1, "abcd"),
+    ]

@@ -51,6 +51,13 @@ def values(sql_type: str, *texts: str | None, raw: bool = False) -> list[Any]:
         ("bigint", "\u0661", BAD),
         ("double precision", "1.5e300", 1.5e300),
         ("double", "inf", BAD),
+        ("double", "1e999", BAD),
+        ("real", "1e-999", BAD),
+        ("double", "0e0", 0.0),
+        ("utinyint", "256", BAD),
+        ("uinteger", "-1", BAD),
+        ("int unsigned", "4294967295", 2**32 - 1),
+        ("int unsigned", "4294967296", BAD),
         ("boolean", "true", True),
         ("boolean", "False", False),
         ("boolean", "1", True),
@@ -65,6 +72,16 @@ def values(sql_type: str, *texts: str | None, raw: bool = False) -> list[Any]:
         ("timestamp", "1772236800", BAD),
         ("uuid", "018F1234-0000-0000-0000-000000000000", "018f1234-0000-0000-0000-000000000000"),
         ("uuid", "jane", BAD),
+        ("uuid", "018f1234000000000000000000000000", "018f1234-0000-0000-0000-000000000000"),
+        ("uuid", "{018f1234-0000-0000-0000-000000000000}", "018f1234-0000-0000-0000-000000000000"),
+        ("uuid", "+18f1234-0000-0000-0000-000000000000", BAD),
+        ("uuid", "0x8f1234-0000-0000-0000-000000000000", BAD),
+        ("uuid", "0_8f1234-0000-0000-0000-000000000000", BAD),
+        ("uuid", "{18f1234-0000-0000-0000-000000000000", BAD),
+        ("uuid", "----018f1234000000000000000000000000", BAD),
+        ("jsonb", "[NaN]", BAD),
+        ("json", "-Infinity", BAD),
+        ("jsonb", "[" * 100_000, BAD),
         ("jsonb", '{"a": 1}', '{"a": 1}'),
         ("jsonb", "{a", BAD),
         ("varchar(3)", "abc", "abc"),
@@ -87,6 +104,8 @@ def test_a_text_is_read_as_its_type_or_does_not_fit(sql_type: str, text: str, va
         ("decimal(12,2)", '""', BAD),
         ("boolean", "true", True),
         ("text", '"a\\"b"', 'a"b'),
+        ("text", r'"\ud83d!"', "\ufffd!"),
+        ("varchar(1)", r'"\ud83d\ude00"', "\U0001f600"),
         ("text", "7", "7"),
         ("jsonb", '"a"', '"a"'),
         ("jsonb", "[1, 2]", "[1, 2]"),
@@ -109,3 +128,8 @@ def test_an_integer_comes_back_equal_or_not_at_all(number: int) -> None:
 def test_a_type_that_is_not_known_has_no_kind() -> None:
     assert kind_of("money") is None
     assert kind_of("geography(point)") is None
+
+
+@pytest.mark.parametrize("size", ["39,0", "1000,2", "5,7", "0,0", "12,-2", "12 , 2", ""])
+def test_a_decimal_that_no_number_can_be_read_as_has_no_kind(size: str) -> None:
+    assert kind_of(f"decimal({size})") is None

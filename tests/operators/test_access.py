@@ -224,6 +224,15 @@ def test_events_that_are_not_all_are_an_error_and_leave_no_folder(lab: Lab) -> N
     assert export(lab)["counts"]["events"] == 1
 
 
+def test_a_distinct_id_that_is_somebody_elses_by_now_hands_out_nothing(lab: Lab) -> None:
+    """After a split, the work file still has the distinct id, whose events are another person's."""
+    persons = lab.resolve()
+    lab.event(lab.split_off(), properties={"note": "strange"})
+    with pytest.raises(PostHogIncompleteError, match="look them up again"):
+        export(lab, persons)
+    assert not [one for one in lab.folder.rglob("*.jsonl") if one.name != "work.jsonl"]
+
+
 def test_several_persons_are_refused_unless_they_are_one(lab: Lab) -> None:
     other = f"{lab.name}-other"
     lab.add(other)

@@ -167,6 +167,16 @@ def test_addresses_go_by_the_request_s_file(lab: Lab, warehouse: Database) -> No
     assert ids(warehouse) == {"2"}
 
 
+def test_an_address_of_the_request_is_found_in_the_warehouse_in_any_spelling(lab: Lab, warehouse: Database) -> None:
+    texts = {"1": "JÖRG@BÜCHER.EXAMPLE", "2": " jo\u0308rg@xn--bcher-kva.example", "3": "joerg@bücher.example"}
+    fill(warehouse, *texts.items())
+    path = lab.folder / "request.csv"
+    path.write_text("email\nJörg@bücher.example\n", encoding="utf-8")
+    given = {"person_id_column": None, "email_column": "email", "identifiers_path": f"file://{path}"}
+    assert erase(lab.resolve(), **given)["deleted_by"] == {"email": 2}
+    assert ids(warehouse) == {"3"}
+
+
 def test_erased_values_are_not_in_the_database_s_files_or_it_is_said(lab: Lab, warehouse: Database) -> None:
     names = [f"secret-{number}" for number in range(300)]
     fill(warehouse, *((lab.person, name) for name in names), (STRANGER, "somebody"))

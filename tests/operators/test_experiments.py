@@ -125,6 +125,28 @@ def test_a_significant_result_is_waited_for(connected: EmulatorProcess) -> None:
         decided(over)
 
 
+def test_daily_results_that_fail_are_the_reason_of_a_wait(connected: EmulatorProcess) -> None:
+    number = experiment(connected)
+    body = {"metric_uuid": "m1", "status": "failed", "timeseries": {}, "errors": {"2026-11-01": "Not enough memory"}}
+    connected.faults(path="*/timeseries_results/", status=200, body=body, count=-1)
+    with pytest.raises(outcome_errors().timeout, match="could not calculate it so far: Not enough memory"):
+        decided(number)
+
+
+@pytest.mark.parametrize("overwrite", ["False", "True"])
+def test_a_template_may_say_whether_a_file_is_replaced(
+    connected: EmulatorProcess, tmp_path: Path, overwrite: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("something else\n")
+    number = experiment(connected)
+    if overwrite == "True":
+        assert results(number, path, recalculate=False, overwrite=overwrite)["rows"] == 4
+        return
+    with pytest.raises(PostHogSettingsError, match="already exists"):
+        results(number, path, recalculate=False, overwrite=overwrite)
+
+
 def test_a_metric_that_failed_is_named_and_the_rest_is_written_only_on_request(
     connected: EmulatorProcess, tmp_path: Path
 ) -> None:

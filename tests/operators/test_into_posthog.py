@@ -23,7 +23,7 @@ from airflow_provider_posthog.exceptions import (
     PostHogValidationError,
 )
 from airflow_provider_posthog.hooks.posthog import PostHogHook
-from airflow_provider_posthog.notifications.posthog import PostHogNotifier
+from airflow_provider_posthog.notifications import PostHogNotifier
 from airflow_provider_posthog.operators.annotations import PostHogAnnotationOperator
 from airflow_provider_posthog.operators.capture import PostHogCaptureOperator
 from airflow_provider_posthog.operators.cohorts import PostHogStaticCohortOperator

@@ -150,6 +150,12 @@ def test_a_hit_that_does_not_fit_is_an_error(lab: Lab) -> None:
         ({"uuids": ["not a uuid"]}, "uuids"),
         ({"properties": [{"value": 1}]}, "properties"),
         ({"properties": [{"key": "age", "operator": "gt", "value": 1}]}, "properties"),
+        ({"properties": [{"key": "email", "operator": "icontains", "value": ""}]}, "properties"),
+        ({"properties": [{"key": "email", "operator": "icontains", "value": ["ann", " "]}]}, "properties"),
+        ({"properties": [{"key": "email", "value": None}]}, "properties"),
+        ({"properties": [{"key": "email", "value": []}]}, "properties"),
+        ({"properties": [{"key": "email"}]}, "properties"),
+        ({"identifiers_path": "file:///nowhere/at/all.csv"}, "identifiers_path"),
         ({"emails": ["a@example.org"], "verify_by": "name"}, "verify_by"),
         ({"emails": ["a@example.org"], "work_path": ""}, "work_path"),
         ({"emails": ["a@example.org"], "work_path": "file:///tmp/"}, "work_path"),
@@ -166,6 +172,17 @@ def test_wrong_arguments_are_named_before_anything_is_sent(
     assert "not an address" not in str(error.value)
 
 
+def test_a_wrong_line_of_a_file_is_refused_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", NOBODY_LISTENS)
+    path = tmp_path / "request.csv"
+    path.write_text("email\nann@example.org\nmailto:ben@example.org\n")
+    given = {"work_path": f"file://{tmp_path}/work.jsonl", "identifiers_path": f"file://{path}"}
+    with pytest.raises(PostHogSettingsError, match="line 3"):
+        PostHogResolvePersonsOperator(task_id="task", **given).execute({})
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [({"chunk_size": 0}, "chunk_size"), ({"chunk_size": 1001}, "chunk_size"), ({"preview": "maybe"}, "preview")],
@@ -177,11 +194,21 @@ def test_wrong_arguments_of_a_deletion(monkeypatch: pytest.MonkeyPatch, given: d
     assert error.value.field == field
 
 
+@pytest.mark.parametrize("select", ["distinct_id", "null", "1", "toString(person_id) || 'x'"])
+def test_a_query_of_something_else_than_uuids_is_named(lab: Lab, select: str) -> None:
+    with pytest.raises(
+        PostHogSettingsError, match=r"query: has no person's UUID in the first column of row 1"
+    ) as error:
+        lab.resolve(query=f"SELECT {select} FROM events LIMIT 50000")
+    assert lab.name not in str(error.value)
+
+
 def test_identifiers_come_from_a_file(lab: Lab) -> None:
     for name, text in (
         ("a.csv", "email,name\n{email},Ann\n,nobody\n"),
         ("b.csv", "\ufeffdistinct_id;email\n{name};\n"),
         ("c.tsv", "E-Mail\n{email}\n"),
+        ("e.jsonl", '{{"email": "{email}", "email": "another@example.invalid"}}\n'),
         ("d.jsonl", '{{"email": "{email}"}}\n\n{{"uuid": "{uuid}", "distinct_id": null}}\n'),
     ):
         path = lab.folder / name

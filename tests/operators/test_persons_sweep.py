@@ -12,9 +12,10 @@ from typing import Any
 import fsspec
 import pytest
 
+from airflow_provider_posthog.erasure.progress import Progress
 from airflow_provider_posthog.erasure.sweep import sweep
 from airflow_provider_posthog.erasure.work_file import Header, Person, WorkFile, WorkFileWriter, is_part_of
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSettingsError
 from airflow_provider_posthog.operators.erasure import PostHogDiscardErasureOperator
 from airflow_provider_posthog.operators.persons import PostHogSweepErasureFilesOperator
 from tests.erasure.support import Lab, lab, tidied
@@ -87,6 +88,26 @@ def test_a_file_that_is_needed_for_a_proof_stays_and_is_named(lab: Lab) -> None:
     swept = sweep(LOCAL, str(lab.folder), timedelta(days=45), later)
     assert (swept.counts["needed"], swept.needed) == (1, [str(lab.folder / "work.jsonl")])
     assert (lab.folder / "work.jsonl").exists()
+
+
+def test_notes_of_the_progress_are_their_owners_and_go_with_the_work_file(lab: Lab) -> None:
+    old = os.umask(0)
+    try:
+        lab.posthog.settings(generation="B")
+        lab.posthog.fail_deletions([lab.person])  # whoever failed is named there
+        with pytest.raises(PostHogErasureError):
+            lab.delete()
+    finally:
+        os.umask(old)
+    work = WorkFile(LOCAL, str(lab.folder / "work.jsonl"))
+    notes = [path for path in (lab.folder / "work.jsonl.progress").rglob("*") if path.is_file()]
+    assert any(lab.person in path.read_text() for path in notes)
+    assert {mode_of(path) for path in notes} == {0o600}
+    (notes[0].parent / ".00000000-0.done.json.progress.part").write_text(lab.person)  # of a try that was killed
+    Progress(LOCAL, f"{work.path}.progress", work.header().request_id).verified = {"state": "VERIFIED"}
+    later = datetime.now(timezone.utc) + timedelta(days=400)
+    assert sweep(LOCAL, str(lab.folder), timedelta(days=45), later).counts["work_files"] == 1
+    assert not [path for path in lab.folder.rglob("*") if path.is_file() and lab.person in path.read_text()]
 
 
 @pytest.mark.parametrize("given", [{"folder": "file:///nowhere/at/all"}, {"folder": ""}, {"max_age": 0}])

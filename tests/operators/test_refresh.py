@@ -18,7 +18,6 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobError,
     PostHogJobFailed,
     PostHogJobTimeout,
-    PostHogNotFoundError,
     PostHogSettingsError,
 )
 from tests.operators.support import connect, context, finish, in_threads, run_trigger, task_deferred
@@ -481,7 +480,7 @@ def test_tiles_that_the_key_may_not_see_are_counted(connected: EmulatorProcess) 
 
 
 def test_an_unknown_dashboard_is_an_error(connected: EmulatorProcess) -> None:
-    with pytest.raises(PostHogNotFoundError):
+    with pytest.raises(PostHogSettingsError, match="dashboard: is 999, and the project has no such dashboard"):
         dashboard_refresh(dashboard=999).execute({})
 
 

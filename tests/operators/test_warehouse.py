@@ -176,7 +176,7 @@ def test_what_posthog_refuses_is_forgotten(api: Client, connected: EmulatorProce
         ({"resync": True}, "confirm: is not True, and resync drops what PostHog has loaded"),
         ({"resync": True, "confirm": "yes"}, "confirm: is not True"),
         ({"schema": "order"}, "Did you mean 'orders'"),
-        ({"source": "Stripe"}, "0 sources are 'Stripe'; there are: Postgres"),
+        ({"source": "Stripe"}, "has no such sources, but: Postgres"),
         ({"source": "01a200ca-b698-0000-24c1-84e2ab7ef77e"}, "PostHog knows no"),
     ],
 )
@@ -329,5 +329,5 @@ def test_an_endpoint_s_rows_go_into_a_file(api: Client, connected: EmulatorProce
 
 
 def test_an_endpoint_that_is_not_there_says_so(api: Client, connected: EmulatorProcess) -> None:
-    with pytest.raises(PostHogError, match="404"):
+    with pytest.raises(PostHogSettingsError, match="endpoint: is 'nothing', and the project has no such endpoint"):
         to_the_end(PostHogRunEndpointOperator(task_id="numbers", endpoint="nothing"))

@@ -170,13 +170,14 @@ def test_the_same_there(place: tuple[Any, str]) -> None:
             assert atomic.same_as_there() is same
 
 
-def test_a_file_system_that_loses_bytes(tmp_path: Path) -> None:
-    class Losing(LocalFileSystem):
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_file_system_that_has_another_number_of_bytes(tmp_path: Path, more: int) -> None:
+    class Wrong(LocalFileSystem):
         def size(self, path: str) -> int:
-            return int(super().size(path)) - 1
+            return int(super().size(path)) + more
 
     with pytest.raises(OSError, match="wrote 3 bytes"):
-        land(Losing(), f"{tmp_path}/a.csv", b"one")
+        land(Wrong(), f"{tmp_path}/a.csv", b"one")
     assert list(tmp_path.iterdir()) == []
 
 

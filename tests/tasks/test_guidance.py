@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 import airflow_provider_posthog
 from airflow_provider_posthog import exceptions
-from airflow_provider_posthog.compat import AirflowFailException
+from airflow_provider_posthog.compat import AirflowFailException, AirflowNotFoundException
 from airflow_provider_posthog.exceptions import (
     PostHogErasureError,
     PostHogError,
@@ -23,7 +24,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.tasks.base import PostHogOperator
 from airflow_provider_posthog.tasks.guidance import GuidedTask
-from airflow_provider_posthog.tasks.log_lines import end_of
+from airflow_provider_posthog.tasks.log_lines import beginning, end_of
 from airflow_provider_posthog.tasks.sensor import PostHogSensor
 from airflow_provider_posthog.transfers.range_check import PostHogRangeCheckOperator
 from tests.test_arguments import tasks
@@ -167,6 +168,43 @@ def test_sensors_and_tasks_without_a_connection_do_so_too(
     assert [name for name, _ in said()] == ["PostHogSettingsError", "PostHogIncompleteError"]
 
 
+def test_a_connection_that_is_missing_leads_to_the_page_and_may_be_there_at_the_next_try(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(AirflowNotFoundException) as caught:
+        Fails(error=AirflowNotFoundException("The conn_id `x` isn't defined"), task_id="fails").execute({})
+    assert not isinstance(caught.value, AirflowFailException)  # a backend of secrets that is down says the same
+    told = caplog.text + capfd.readouterr().out
+    assert told.count(f"a connection that is not defined: {exceptions.TROUBLESHOOTING}#from-airflow") == 1
+    assert "\n### From Airflow\n" in PAGE
+
+
+@pytest.mark.parametrize(
+    ("project", "where"), [({"project_id": 123456}, "/project/123456/dashboard/654321"), ({}, "")], ids=["one", "none"]
+)
+def test_the_first_line_has_an_address_that_can_be_opened(
+    project: dict[str, int], where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
+
+    connection = {"conn_type": "posthog", "password": "phx_k", "extra": project}
+    monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(connection))
+    said = beginning(PostHogRefreshDashboardOperator(task_id="refresh", dashboard=654321))
+    assert said.endswith(f": dashboard 654321. PostHog: https://us.posthog.com{where}")
+
+
+def test_the_first_line_names_what_an_earlier_task_has_made_and_which_call_is_sent() -> None:
+    from airflow_provider_posthog.operators.api import PostHogApiOperator
+    from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
+    from airflow_provider_posthog.sensors.exports import PostHogExportSensor
+
+    sensor = PostHogExportSensor(task_id="seen", export_id={"id": 12345, "filename": "a.csv"})
+    assert beginning(sensor) == "PostHogExportSensor: export 12345"
+    task = PostHogRefreshDashboardOperator(task_id="refresh", dashboard={"id": 1, "dashboard_id": 7})
+    assert beginning(task) == "PostHogRefreshDashboardOperator: dashboard 7"
+    assert beginning(PostHogApiOperator(task_id="api", call="insights.list")) == "PostHogApiOperator: insights.list"
+
+
 @pytest.mark.parametrize("kind", tasks(), ids=lambda kind: kind.__name__)
 def test_every_task_is_guided(kind: type) -> None:
     assert issubclass(kind, GuidedTask)
@@ -212,4 +250,5 @@ def test_every_text_that_the_page_explains_is_one_that_the_code_says() -> None:
 
 def test_one_row_is_told_in_the_singular() -> None:
     assert end_of({"rows": 1, "inserted": 1, "bytes": 1, "failed": 2}) == "Done: 1 row, 1 inserted, 2 failed, 1 byte"
-    assert end_of({"rows": 2}) == "Done: 2 rows"
+    assert end_of({"rows": 12_345}) == "Done: 12,345 rows"
+    assert end_of([{}, {}, {}]) == "Done: 3 items"

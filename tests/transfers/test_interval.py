@@ -85,8 +85,8 @@ def test_the_hour_that_comes_twice_is_an_interval() -> None:
         ({}, " ", utc(2026, 1, 1), "start", "is not a time"),
         ({}, "2026-01-01", utc(2026, 1, 2), "start", "without an offset"),
         ({}, datetime(2026, 1, 1), utc(2026, 1, 2), "start", "without an offset"),
-        ({}, date(2026, 1, 1), utc(2026, 1, 2), "start", "is not a time, but a date"),
-        ({}, 1_767_225_600, utc(2026, 1, 2), "start", "is not a time, but a int"),
+        ({}, date(2026, 1, 1), utc(2026, 1, 2), "start", "is of the type date, which is no time"),
+        ({}, 1_767_225_600, utc(2026, 1, 2), "start", "is of the type int, which is no time"),
         ({}, utc(2026, 1, 1), utc(2999, 1, 1), "end", "in the future"),
     ],
 )

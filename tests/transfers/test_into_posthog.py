@@ -18,6 +18,7 @@ import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import (
+    PostHogError,
     PostHogIncompleteError,
     PostHogLoadError,
     PostHogQuotaError,
@@ -199,6 +200,31 @@ def test_a_clear_and_another_statement_begin_anew(connected: EmulatorProcess, sh
     found = task(sql="SELECT * FROM orders WHERE id < 5").execute(context())
     assert (found["sent"], found["sent_before"]) == (5, 0)
     assert there() == [5, 5]
+
+
+@pytest.mark.parametrize("other", ["project", "host", "kind of load"])
+def test_what_one_project_took_is_not_taken_for_sent_to_another(
+    connected: EmulatorProcess, shop: Shop, ledgers: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    """The connection may be another one at the next try of the same task."""
+    connected.settings(capture="lost")
+    with pytest.raises(PostHogIncompleteError):
+        task().execute(context())
+    (first,) = ledgers.rglob("*.ledger")
+    if other == "project":
+        connect(monkeypatch, connected, project_token=connected.project_token, project_id=2)
+    elif other == "host":
+        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", json.dumps(elsewhere(connected)))
+    with pytest.raises(PostHogError):
+        task(historical_migration=other == "kind of load").execute(context(try_number=2))
+    assert len({first, *ledgers.rglob("*.ledger")}) == 2
+
+
+def elsewhere(posthog: EmulatorProcess) -> dict[str, Any]:
+    """The same server under another name, where only the host tells that it may be another one."""
+    found: dict[str, Any] = json.loads(posthog.airflow_connection_json())
+    found["host"] = found["host"].replace("127.0.0.1", "localhost")
+    return {**found, "extra": {**found["extra"], "project_token": posthog.project_token}}
 
 
 def test_waiting_is_left_to_the_triggerer_and_goes_on_on_any_machine(

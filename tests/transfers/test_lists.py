@@ -94,6 +94,19 @@ def test_each_list_can_be_loaded_and_loaded_again(connected: EmulatorProcess, du
     assert second["changed"] == 0
 
 
+def test_properties_of_events_persons_and_groups_are_all_listed(connected: EmulatorProcess, duck: DuckDB) -> None:
+    of_groups = [{"name": f"seats {index}", "_type": "group", "_group_type_index": index} for index in (0, 4)]
+    made = [{"name": "url"}, {"name": "plan", "_type": "person"}, *of_groups]
+    connected.add_records("property_definitions", made)
+    assert load("property_definitions")["rows"] == 4
+    assert duck.rows("SELECT name, type, group_type_index FROM property_definitions ORDER BY name") == [
+        ("plan", "person", None),
+        ("seats 0", "group", 0),
+        ("seats 4", "group", 4),
+        ("url", "event", None),
+    ]
+
+
 def test_a_list_becomes_a_snapshot_of_files(connected: EmulatorProcess, tmp_path: Path) -> None:
     connected.add_records("annotations", [{"content": f"note {n}", "scope": "project"} for n in range(3)])
     found = PostHogQueryToObjectStorageOperator(

@@ -65,6 +65,20 @@ def test_nothing_is_remapped_by_half_of_the_distinct_ids(connection: EmulatorPro
 
 
 @pytest.mark.parametrize(
+    "options", [{"remap": ["events", "nosuch"]}, {"person_id_column": "person"}, {"distinct_id_column": "Id"}]
+)
+def test_tables_without_the_columns_are_refused_before_anything_is_read(
+    connection: EmulatorProcess, lake: DuckDB, options: dict[str, Any]
+) -> None:
+    lake.run("CREATE TABLE events (distinct_id VARCHAR, person_id VARCHAR)")
+    with pytest.raises(PostHogSettingsError, match="cannot be read") as refused:
+        overrides(**options)
+    assert refused.value.field == "remap"
+    assert not any("/query/" in str(call) for call in connection.calls())
+    assert lake.rows("SELECT table_name FROM duckdb_tables()") == [("events",)]
+
+
+@pytest.mark.parametrize(
     ("options", "field"),
     [
         ({"remap": []}, "remap"),

@@ -22,6 +22,7 @@ from tests.transfers.test_posthog_to_sql import day, event
 from tests.transfers.test_query_to_object_storage import table_of
 
 WEEK = timedelta(days=7)
+HOUR = timedelta(hours=1)
 COUNTS = "window_left_out"
 
 
@@ -99,6 +100,30 @@ def test_hourly_loads_count_once_a_day_and_for_all_of_it(connection: EmulatorPro
         left_out.append(sql(name, **edges)["left_out"])
     assert left_out == [None, None, None, 3]
     assert counts(connection) - before == 1
+
+
+def test_what_only_the_later_hours_of_a_day_leave_out_is_counted_too(connection: EmulatorProcess, lake: DuckDB) -> None:
+    """Each hour looks back from its own beginning: what it leaves out, the first hour of the day would have found."""
+    made, midnight = f"scan back {uuid4()}", datetime.fromisoformat(day(3))
+    came = [midnight - timedelta(hours=hours, minutes=-30) for hours in (3, 2, 1)]
+    ages = (WEEK - timedelta(minutes=1), WEEK + timedelta(minutes=29), WEEK + timedelta(minutes=31), WEEK + 20 * HOUR)
+    connection.add_events(
+        [event((at - age).isoformat(), event=made, created_at=at.isoformat()) for at in came for age in ages]
+    )
+    for hours in (2, 1, 0):
+        end = midnight - timedelta(hours=hours)
+        found = sql(made, start=(end - HOUR).isoformat(), end=end.isoformat())
+    assert (found["left_out"], lake.count()) == (6, 6)
+
+
+def test_what_looking_back_has_left_out_is_counted_where_it_goes(connection: EmulatorProcess, lake: DuckDB) -> None:
+    """A load that reads the day before again looks no farther back from there than from its own day."""
+    made, came = f"scan back {uuid4()}", datetime.fromisoformat(day(5)) + HOUR
+    connection.add_events([event((came - WEEK - 12 * HOUR).isoformat(), event=made, created_at=came.isoformat())])
+    before = sql(made, start=day(5), end=day(4), look_back=24 * HOUR)
+    assert (before["left_out"], lake.count()) == (0, 1)
+    found = sql(made, look_back=24 * HOUR, allow_shrink=True)
+    assert (found["left_out"], lake.count()) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.extract.sources import persons
+from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.tasks.loading import with_types
 from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperator
 from tests.load.databases import DuckDB, postgres_database
 from tests.operators.support import context
@@ -215,6 +219,35 @@ def test_properties_have_the_types_that_the_task_gives_them(connection: Emulator
     assert (found["rows"], found["rejected"], lake.count("t__rejected")) == (3, 1, 1)
     [(task, run, reason)] = lake.rows("SELECT task, run, reason FROM t__rejected")
     assert (task.endswith(".task"), run, reason) == (True, "scheduled__1", "price does not fit decimal(12,2)")
+
+
+@pytest.mark.parametrize(
+    ("sql_type", "made"),
+    [
+        ("smallint", ("smallint", "SMALLINT")),
+        ("int", ("integer", "INTEGER")),
+        ("bigint", ("bigint", "BIGINT")),
+        ("varchar(9)", ("character varying(9)", "VARCHAR")),
+        ("decimal(9,1)", ("numeric(9,1)", "DECIMAL(9,1)")),
+        ("double", ("double precision", "DOUBLE")),
+        ("timestamp", ("timestamp with time zone", "TIMESTAMP WITH TIME ZONE")),
+        ("jsonb", ("jsonb", "JSON")),
+    ],
+)
+def test_a_typed_column_is_made_with_its_type(lake: DuckDB, sql_type: str, made: tuple[str, str]) -> None:
+    rows = pa.table({"id": ["1"], "v": ["7"]})
+    with postgres_database() as postgres:
+        for kind, database, expected in zip(("postgres", "duckdb"), (postgres, lake), made, strict=True):
+            target = Target("t", "merge", key=("id",), casts={"v": (sql_type, False), "id": ("varchar(9)", False)})
+            given = rows.set_column(1, "v", pa.array(["2026-11-01"])) if sql_type == "timestamp" else rows
+            target = with_types(target, persons(), kind, native=False)
+            assert "id" not in target.column_types, "keys have types of their own"
+            for _ in range(2):
+                database.load(target, given)
+            column = "format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 't'::regclass AND attname"
+            if kind == "duckdb":
+                column = "data_type FROM duckdb_columns() WHERE table_name = 't' AND column_name"
+            assert database.rows(f"SELECT {column} = 'v'") == [(expected,)]
 
 
 def test_ids_properties_and_flags_have_the_database_s_own_types(

@@ -131,6 +131,22 @@ def test_a_snapshot_replaces_the_whole_table_and_new_columns_are_added(connectio
     assert [event for event, _ in lake.rows()] == ["snap 1", "snap 2"]
 
 
+def test_a_column_of_another_type_changes_no_value(connection: EmulatorProcess, lake: Lake) -> None:
+    start = START + 40 * DAY
+    connection.add_events(happened("typed", start))
+    columns = {name: name for name in ("event", "created_at", "uuid")}
+    columns |= {"n": "1", "day": "toDate(created_at)", "text": "'x'"}
+    lake.load(start, columns=columns)
+    rows = lake.rows()
+    for name, other in (("n", "1.5"), ("day", "created_at"), ("text", "1")):
+        with pytest.raises(PostHogSettingsError, match=f"have '{name}' as .*, but the table") as refused:
+            lake.load(start, columns={**columns, name: other})
+        assert refused.value.field == "columns"
+    assert lake.rows() == rows
+    lake.load(start, columns={**columns, "n": "NULL", "day": "NULL"})
+    assert lake.rows() == rows, "null is of every type"
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [

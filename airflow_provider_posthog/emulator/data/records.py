@@ -48,7 +48,15 @@ FRESH: Mapping[str, Mapping[str, Any]] = {
         "archived": False,
         "version": 1,
     },
-    "property_definitions": {"name": "", "is_numerical": False, "property_type": None, "tags": []},
+    # whose properties they are, no answer says
+    "property_definitions": {
+        "name": "",
+        "is_numerical": False,
+        "property_type": None,
+        "tags": [],
+        "_type": "event",
+        "_group_type_index": None,
+    },
     "surveys": {"name": "", "type": "popover", "questions": [], "archived": False, "start_date": None},
 }
 #: Those whose ids are uuids.

@@ -14,6 +14,7 @@ from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.request import Request
 from airflow_provider_posthog.emulator.http.routes import Route
 from airflow_provider_posthog.emulator.routes.persons import threaded
+from airflow_provider_posthog.emulator.state import State
 
 LARGEST = 20_000_000
 HEADERS = ("posthog-sdk-info", "posthog-attempt", "posthog-request-id", "posthog-request-timestamp")
@@ -39,9 +40,12 @@ def _body(request: Request) -> Json:
     return body
 
 
-def _check_token(request: Request, token: str) -> None:
-    if token != request.state.project.token:
+def _state_of(request: Request, token: str) -> State:
+    """Return the project that a token is of, wherever else the sender may believe its events to be."""
+    state = next((state for state in request.state.all_projects() if state.project.token == token), None)
+    if state is None:
         raise _refused(401, "invalid_api_token")
+    return state
 
 
 def v1(request: Request) -> Answer:
@@ -49,12 +53,12 @@ def v1(request: Request) -> Answer:
 
     :param request: ``created_at``, ``historical_migration`` and ``batch`` in its body.
     """
-    state, settings = request.state, request.state.settings
+    settings = request.state.settings
     if not settings.capture_v1 or settings.generation == "A":
         raise not_found()
     if missing := [name for name in HEADERS if not request.headers.get(name)]:
         raise _refused(400, "missing_required_headers", ", ".join(missing))
-    _check_token(request, request.headers.get("authorization", "").removeprefix("Bearer "))
+    state = _state_of(request, request.headers.get("authorization", "").removeprefix("Bearer "))
     if not request.headers.get("content-type", "").startswith("application/json"):
         raise _refused(415, "unsupported_content_type")
     body = _body(request)
@@ -118,7 +122,7 @@ def batch(request: Request) -> Answer:
     :param request: ``api_key``, ``historical_migration`` and ``batch`` in its body.
     """
     body = _body(request)
-    _check_token(request, str(body.get("api_key")))
+    state = _state_of(request, str(body.get("api_key")))
     if request.state.settings.capture == "refused":
         raise server_error()
     now = request.state.clock.now()
@@ -135,7 +139,7 @@ def batch(request: Request) -> Answer:
         at = moment(whole["timestamp"]) or now
         whole["distinct_id"] = whole.get("distinct_id") or whole["properties"]["distinct_id"]
         taken.append({**whole, "at": now if at - now > FUTURE else at})
-    request.state.capture.take_unseen(taken)
+    state.capture.take_unseen(taken)
     return json_answer({"status": "Ok"})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from airflow_provider_posthog.emulator.clock import iso
-from airflow_provider_posthog.emulator.http.envelopes import Json, invalid, not_found
+from airflow_provider_posthog.emulator.http.envelopes import ApiError, Json, envelope, invalid, not_found
 from airflow_provider_posthog.emulator.http.messages import Answer, json_answer
 from airflow_provider_posthog.emulator.http.paging import page
 from airflow_provider_posthog.emulator.http.request import Request
@@ -16,12 +16,22 @@ Work = Callable[[Request], Answer]
 SCOPES = ("dashboard_item", "dashboard", "project", "organization")
 MOST_CONTENT = 8192
 READ_ONLY = ("event_definitions", "property_definitions")
+_NOT_SENT = ("id", "created_at", "version", "original_flag")
 KINDS = ("annotations", "experiments", "feature_flags", "surveys")
 
 
 def _lister(kind: str) -> Work:
     def work(request: Request) -> Answer:
-        return page(request, request.state.records.listed(kind), _shown)
+        listed = request.state.records.listed(kind)
+        if kind == "annotations":  # the latest moments first, whenever they were marked
+            listed = sorted(listed, key=lambda record: str(record["date_marker"] or ""), reverse=True)
+            words = (request.query("search") or "").lower().split()
+            listed = [record for record in listed if all(word in str(record["content"]).lower() for word in words)]
+        if kind == "property_definitions":
+            index = request.query("group_type_index")
+            of = (request.query("type") or "event", None if index is None else int(index))
+            listed = [record for record in listed if (record["_type"], record["_group_type_index"]) == of]
+        return page(request, listed, _shown)
 
     return work
 
@@ -79,13 +89,24 @@ def _changer(kind: str) -> Work:
         _check(request, kind, body, record["id"])
         if request.state.settings.flags_frozen and kind == "feature_flags":
             return json_answer({**record, **body})  # as if, and nothing is kept
-        record.update({name: value for name, value in body.items() if name not in ("id", "created_at")})
+        if kind == "feature_flags":
+            _check_version(record, body)
+        record.update({name: value for name, value in body.items() if name not in _NOT_SENT})
         record["updated_at"] = iso(request.state.clock.now())
         if kind == "feature_flags":
             record["version"] += 1
         return json_answer(record)
 
     return work
+
+
+def _check_version(flag: Json, body: Json) -> None:
+    """Refuse a change of what somebody else has changed since, if the caller says what it has read."""
+    seen = body.get("original_flag") or {}
+    changes = [name for name, value in body.items() if name in seen and value != seen[name]]
+    if body.get("version", -1) not in (-1, flag["version"]) and any(flag[name] != seen[name] for name in changes):
+        text = "The feature flag was updated by another user since you started editing it."
+        raise ApiError(409, envelope("invalid_request", "conflict", text))
 
 
 def _switch(active: bool) -> Work:

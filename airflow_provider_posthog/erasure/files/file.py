@@ -77,8 +77,10 @@ class Wanted:
         """
         if value is None:
             return False
+        if isinstance(value, (list, dict)):  # a row of several persons would go for one of them, or none would
+            raise UnreadableError(f"has lists or objects in {self.column!r}, and not one identifier in each row")
         text = value if isinstance(value, str) else str(value)
-        return (text.lower() if self.any_case else text) in self.values
+        return (text.strip(" ").lower() if self.any_case else text) in self.values
 
 
 @dataclass
@@ -197,7 +199,9 @@ def _masks(batch: pa.RecordBatch, wanted: Sequence[Wanted]) -> list[tuple[Wanted
     for criterion in wanted:
         texts = _texts(batch.column(criterion.column))
         values = pa.array(sorted(criterion.values), pa.large_string())
-        mask = pc.is_in(pc.utf8_lower(texts) if criterion.any_case else texts, value_set=values)
+        if criterion.any_case:
+            texts = pc.utf8_lower(pc.utf8_trim(texts, " "))
+        mask = pc.is_in(texts, value_set=values)
         if gone is not None:
             mask = pc.and_(mask, pc.invert(gone))
         gone = mask if gone is None else pc.or_(gone, mask)

@@ -19,6 +19,7 @@ from airflow_provider_posthog.erasure.files.manifests import FolderManifests
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogSettingsError, clean
 from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.storage.atomic_file import is_flat, move
+from airflow_provider_posthog.storage.owners import is_link, make_private, own_like
 from airflow_provider_posthog.storage.staged_file import StagedFile
 from airflow_provider_posthog.storage.staging import FOLDER as UNFINISHED
 
@@ -147,6 +148,8 @@ class FolderErasure:
 
     def _look(self, path: str) -> Look:
         """Read a file; a value in its folder's name counts for all of its rows."""
+        if is_link(self._fs, path):
+            raise UnreadableError("is a link: erase in the folder of the file itself, and leave this one out")
         if not self._fs.size(path):
             return self._compared(path, Look())
         inside, column = self._split(path)
@@ -215,9 +218,12 @@ class FolderErasure:
         left = seen.rows - seen.hits
         version = self._version(path)
         folder, _, name = path.rpartition("/")
-        target = StagedFile(self._fs, f"{folder}/.{name[:150]}.{self._journal.token}.part")
+        part = f"{folder}/.{name[:150]}.{self._journal.token}.part"
+        make_private(self._fs, part)  # whatever the mode of new files is: it has the rows of others
+        target = StagedFile(self._fs, part)
         try:
             rewrite(self._fs, path, inside, target)
+            own_like(self._fs, part, path)
             entry = {"whole": False, "before": seen.rows, "rows": left, "by": dict(seen.by)}
             entry |= {"bytes": target.size, "sha256": target.sha256}
             self._journal.note(path, entry)

@@ -147,6 +147,7 @@ class PostHogCloseErasureOperator(ErasureEndOperator):
         accepted = moment(request.get("accepted_at")) or resolved
         if asked is None or accepted is None:
             raise PostHogSettingsError("request", "has no times.", "Write what PostHogDeletePersonsOperator returned.")
+        accepted += timedelta(seconds=1)  # an answer's time is in whole seconds, rounded down
         return Request(options, str(request.get("generation") or header.generation), asked, accepted)
 
 

@@ -87,9 +87,9 @@ class PostHogSealErasureOperator(PostHogErasureOperator):
         where = {"request_id": request_id, "host": settings.base_url, "project_id": settings.project_id}
         sealed = Sealed(folder.fs, f"{str(folder.path).rstrip('/')}/{request_id}{END}", salt)
         due = datetime.now(timezone.utc) + after
+        certificate = handover.certificate(self.hook, context)
         proved = (person for person in work.persons() if uuid.UUID(person.uuid).int not in left_out)
         count = sealed.write({**kept, **where}, proved, due)
-        certificate = handover.certificate(self.hook, context)
         if certificate is not None:
             name = getattr(context.get("ti"), "task_id", "seal")
             text = f"sealed what is needed to look again at {count:,} persons, on {due:%Y-%m-%d} or later"

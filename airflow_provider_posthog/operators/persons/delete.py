@@ -11,7 +11,7 @@ from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogSett
 from airflow_provider_posthog.tasks.certificate_facts import places
 from airflow_provider_posthog.tasks.erasure import PostHogErasureOperator, VerifyBy
 from airflow_provider_posthog.tasks.identity import Identity
-from airflow_provider_posthog.tasks.lists import check_choice
+from airflow_provider_posthog.tasks.lists import check_choice, flag_of
 from airflow_provider_posthog.tasks.log_lines import counted
 
 if TYPE_CHECKING:
@@ -96,9 +96,10 @@ class PostHogDeletePersonsOperator(PostHogErasureOperator):
         """Ask for the deletion."""
         from airflow_provider_posthog.erasure.generation import detect
 
-        preview, options = _flag("preview", self.preview), self._options()
+        preview, options = flag_of("preview", self.preview), self._options()
         persons = self.persons
         known = self._known(persons) if isinstance(persons, Mapping) else None
+        (known[0] if known else self.own).check_certificate(self.hook, context)
         server = detect(self.client)
         options.check(server, 0)
         handover, work = known or self._search(() if isinstance(persons, Mapping) else persons, server, context)
@@ -347,12 +348,3 @@ def _explained(why: str) -> str:
             "asked again: ask PostHog's support"
         )
     return why
-
-
-def _flag(field: str, value: object) -> bool:
-    """Read a flag that may have been a template."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
-        return value.strip().lower() == "true"
-    raise PostHogSettingsError(field, "is neither true nor false.", "Write True or False.")

@@ -128,6 +128,7 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         self.own.file()  # refuses a path that leads nowhere
         self.deadline(datetime.now(timezone.utc).isoformat())  # checks the arguments, before anything is sent
         given = self._given(context)
+        self.own.check_certificate(self.hook, context)
         server = detect(self.client)
         resolved = self.search(
             self._identifiers(given),
@@ -172,6 +173,8 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
             )
         for _ in identifiers.from_arguments(**{name: given[name] for name in _LISTS}):
             pass  # each is checked, before anything is sent
+        for _ in self._filed():
+            pass
         if given["properties"]:
             identifiers.check_filter(given["properties"])
         if given["query"]:
@@ -182,15 +185,20 @@ class PostHogResolvePersonsOperator(PostHogErasureOperator):
         from airflow_provider_posthog.erasure import identifiers
 
         yield from identifiers.from_arguments(**{name: given[name] for name in _LISTS})
-        if self.identifiers_path:
-            file = self.own.storage(self.identifiers_path, "identifiers_path")
-            yield from identifiers.from_file(file.fs, file.path)
+        yield from self._filed()
         if given["properties"]:
             rows = self._listed(given["properties"])
             yield from identifiers.of_persons(rows, given["properties"])
         if given["query"]:
-            chosen = {str(row[0]) for row in self.client.rows_of(given["query"], given["values"]) if row}
-            yield from identifiers.from_arguments(uuids=sorted(chosen))
+            yield from identifiers.from_rows(self.client.rows_of(given["query"], given["values"]))
+
+    def _filed(self) -> Iterator[Identifier]:
+        """Yield the identifiers of the request's file."""
+        from airflow_provider_posthog.erasure.identifiers import from_file
+
+        if self.identifiers_path:
+            file = self.own.storage(self.identifiers_path, "identifiers_path")
+            yield from from_file(file.fs, file.path)
 
     def _listed(self, properties: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
         """Yield the persons that fit a filter.

@@ -96,9 +96,8 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
         named = [source for source in sources if text and text in (source.get("prefix"), source.get("source_type"))]
         if len(named) != 1:
             kinds = ", ".join(sorted({clean(source.get("source_type"))[:40] for source in sources})) or "none"
-            raise PostHogSettingsError(
-                "source", f"{len(named)} sources are {clean(text)[:60]!r}; there are: {kinds}.", "Write its UUID."
-            )
+            which = f"is {clean(text)[:60]!r}, and the project has {len(named) or 'no'} such sources, but: {kinds}."
+            raise PostHogSettingsError("source", which, "Write its type, its prefix or its UUID.")
         return client.send(warehouse.source(str(named[0]["id"])))
 
     def submit_job(self, request: Mapping[str, Any], marker: str) -> tuple[str, Mapping[str, Any]]:
