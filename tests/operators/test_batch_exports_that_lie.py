@@ -96,6 +96,13 @@ def test_a_backfill_without_runs_is_good_only_if_posthog_says_that_there_was_not
         finish(operator(start=days_ago(400), end=days_ago(399)))
 
 
+def test_data_that_begin_after_the_range_are_no_reason_to_have_no_run(lie: Callable[[Change], None]) -> None:
+    after = {"adjusted_start_at": f"{days_ago(1):%Y-%m-%d}T00:00:00Z", "total_records_count": 5}
+    lie(lambda found: found.update(after) if "total_records_count" in found else None)
+    with pytest.raises(PostHogJobFailed, match="1 of 1 intervals .* has no run"):
+        finish(operator(start=days_ago(400), end=days_ago(399)))
+
+
 def test_runs_that_do_not_tell_their_backfill_prove_nothing(lie: Callable[[Change], None]) -> None:
     lie(lambda found: found.pop("backfill", None))
     with pytest.raises(PostHogJobFailed, match="has no run"):

@@ -243,7 +243,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             self.log.info("Backfill %s had no data to write", backfill.get("id"))
             return []
         first = moment(backfill.get("adjusted_start_at")) or window[0]  # PostHog leaves out what is before all data
-        wanted = [interval for interval in Schedule.of(export).split(*window) if interval[1] > first]
+        intervals = Schedule.of(export).split(*window)
+        wanted = [interval for interval in intervals if interval[1] > first] or intervals
         bad = [_fault(runs.get(interval), interval) for interval in wanted]
         faults = [fault for fault in bad if fault is not None]
         if faults:
