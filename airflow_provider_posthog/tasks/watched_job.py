@@ -28,6 +28,7 @@ from airflow_provider_posthog.tasks.deadline import Deadline
 from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.known_before import KnownBefore
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
@@ -293,3 +294,20 @@ def _has_begun_nothing(error: PostHogError) -> bool:
     if isinstance(error, PostHogTransportError):
         return not error.sent
     return isinstance(error, PostHogAPIError) and error.status < 500
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of counts; ``None`` if PostHog does not tell one of them, which is not 0.
+
+    :param counts: the counts.
+    """
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))
+
+
+def rows_in_words(rows: int | None) -> str:
+    """Return a number of rows for a log.
+
+    :param rows: how many; ``None`` if PostHog does not tell.
+    """
+    return "rows that PostHog does not count" if rows is None else counted(rows, "row")

@@ -19,12 +19,12 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogTransportError,
 )
-from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, total, window_of
+from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.export_proof import DestinationCount, is_of_events
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.log_lines import counted
-from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
+from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator, rows_in_words, total
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -207,9 +207,12 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         runs = self._proved_runs(export, backfill, (start, end), job)
         summaries = [summary(run) for run in runs]
         rows, size = (total(counts[name] for counts in summaries) for name in ("rows", "bytes"))
-        told = "rows that PostHog does not count" if rows is None else counted(rows, "row")
         self.concludes(
-            "Backfill %s: %s, %s bytes in %s", backfill_id, told, f"{size or 0:,}", counted(len(runs), "run")
+            "Backfill %s: %s, %s bytes in %s",
+            backfill_id,
+            rows_in_words(rows),
+            f"{size or 0:,}",
+            counted(len(runs), "run"),
         )
         return {
             **result,
