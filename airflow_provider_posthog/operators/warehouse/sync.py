@@ -64,6 +64,8 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
 
     def prepare(self) -> dict[str, Any]:
         """Find the source and its tables."""
+        if not isinstance(self.resync, bool):  # the text "false" would drop all that was loaded
+            raise PostHogSettingsError("resync", "is not True or False.", "Write one of the two.")
         if self.resync and self.confirm is not True:
             raise PostHogSettingsError(
                 "confirm",
