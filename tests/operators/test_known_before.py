@@ -119,6 +119,15 @@ def test_what_another_run_has_ended_before_is_not_taken_up(
 
 
 @starting
+def test_what_the_same_operator_has_seen_in_another_run_is_forgotten(kind: Kind) -> None:
+    """As where a test, or Airflow's ``dag.test()``, uses one object for several runs."""
+    task, began = kind.make(), long_ago()
+    before = finish(task, context(run_id="before", began=began))
+    after = finish(task, context(try_number=2, store=Store(), began=began))
+    assert after[kind.job_id] != before[kind.job_id]
+
+
+@starting
 def test_what_ended_before_is_not_taken_up_though_the_first_try_was_killed_as_it_asked(
     kind: Kind, connected: EmulatorProcess
 ) -> None:
