@@ -26,7 +26,9 @@ _MAX_SECRET = 320
 _SECRETS = pattern(
     r"(?<![A-Za-z])ph[a-z]_[A-Za-z0-9_-]{6,}|ph[a-z]_[A-Za-z0-9]{20,}|(?i:(?<![A-Za-z])bearer(?:\s|%20)+\S+)"
 )
-_EMAILS = pattern(r"[^\s@'\"<>(),;=/?&]{1,64}(?:@|%40)[^\s@'\"<>(),;=/?&]{1,250}\.[A-Za-z]{2,}")
+_EMAILS = pattern(
+    r"(?:\"[^\"\s]{1,64}\"|[^\s@'\"<>(),;=/?&]{1,64})(?:@|%40)[^\s@'\"<>(),;=/?&]{1,250}\.(?:xn--[a-z0-9-]{2,}|[^\W\d_]{2,})"
+)
 # What opens a presigned address, and what else may stand behind the question mark of any address.
 _QUERIES = pattern(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://[^\s?'\"<>]{1,2000})\?[^\s'\"<>]+")
 _CREDENTIALS = pattern(r"(?i)\b([a-z][a-z0-9+.-]{1,15}://)[^\s/?#'\"<>@]{1,500}@")

@@ -21,6 +21,7 @@ with DAG("rollout_with_gate", doc_md=__doc__, schedule=None, start_date=datetime
         task_id="back",
         flag="new-checkout",
         rollout_percentage="{{ ti.xcom_pull('ramp')['before']['rollout_percentage'] }}",
+        active="{{ ti.xcom_pull('ramp')['before']['active'] }}",
         trigger_rule="one_failed",
     )
     ramp >> few_errors >> back

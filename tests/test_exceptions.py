@@ -107,6 +107,13 @@ def test_no_address_survives(before: str, address: str, after: str) -> None:
     assert address.replace("@", "%40") not in clean(f"see {before}{address.replace('@', '%40')}{after}")
 
 
+@pytest.mark.parametrize(
+    "address", ["ann@пример.рф", "ann@xn--e1afmkfd.xn--p1ai", "用户@例子.广告", '"ann"@example.org']
+)
+def test_addresses_of_every_script_are_hidden(address: str) -> None:
+    assert clean(f"No {address}: asked for {address}.") == "No <e-mail>: asked for <e-mail>."
+
+
 @pytest.mark.parametrize("size", [3000, 3950, 3990, 3999, 4001, 10_000])
 def test_the_edge_of_what_is_read(size: int) -> None:
     """A key and an address that lie across the edge, after a text that cleaning makes short."""

@@ -180,10 +180,18 @@ class ByteBudget:
         :param force: let it go in any case.
         """
         with self._lock:
-            wait = 0.0 if force else self._wait(now, self._in_flight * max(self._recent, 1.0))
+            wait = 0.0 if force else self._held(now)
             if wait == 0:
                 self._in_flight += 1
             return wait
+
+    def held(self, now: float) -> float:
+        """Return how many seconds :meth:`begin` would hold a query back, without letting one go.
+
+        :param now: the time.
+        """
+        with self._lock:
+            return self._held(now)
 
     def end(self) -> None:
         """Record that a query is no longer in flight, whatever its outcome."""
@@ -267,6 +275,9 @@ class ByteBudget:
         if self._remaining is None or now - self._reported_at >= HOUR:
             return None  # after an hour no bucket is empty any more
         return self._remaining + self._rate * max(0.0, now - self._reported_at)
+
+    def _held(self, now: float) -> float:
+        return self._wait(now, self._in_flight * max(self._recent, 1.0))
 
     def _wait(self, now: float, need: float) -> float:
         if now < self._closed_until:

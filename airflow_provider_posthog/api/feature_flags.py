@@ -70,5 +70,5 @@ def update(
     if active is not None:
         body["active"] = active
     if seen is not None and isinstance(seen.get("version"), int):
-        body |= {"version": seen["version"], "original_flag": {name: seen.get(name) for name in body}}
+        body |= {"version": seen["version"], "original_flag": {name: seen[name] for name in body if name in seen}}
     return update.call(json_item, json=body, id=flag_id)

@@ -75,20 +75,22 @@ def verify_ledger(
     followed = {previous for _, record in records for previous in record.previous}
     verdict.heads = [record.hash for _, record in records if record.hash not in followed]
     verdict.problems += wrong_links(records)
-    hashes = {record.hash for _, record in records}
-    if head is not None and head.strip().lower() not in hashes:
-        verdict.problems.append(
-            Problem("", f"The head {head[:16]} is not in it: its end was cut off, or it was replaced.")
-        )
-    lost = [request for request, entry in (noted or {}).items() if entry not in hashes]
-    if lost:
-        verdict.problems.append(
-            Problem(
-                "",
-                f"The entries of {len(lost)} certificates are not in it, such as of {lost[0]}: it was cut off, "
-                "replaced, or not copied with them.",
-            )
-        )
+    verdict.problems += _lost({record.hash for _, record in records}, head, noted or {})
+    _compare(verdict, fs_path, fs)
+    return verdict
+
+
+def _lost(entries: set[str], head: str | None, noted: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield the entries that somebody else knows of and that are missing."""
+    if head is not None and head.strip().lower() not in entries:
+        yield Problem("", f"The head {head[:16]} is not in it: its end was cut off, or it was replaced.")
+    if lost := [request for request, entry in noted.items() if entry not in entries]:
+        what = f"The entries of {len(lost)} certificates are not in it, such as of {lost[0]}"
+        yield Problem("", f"{what}: it was cut off, replaced, or not copied with them.")
+
+
+def _compare(verdict: LedgerVerdict, fs_path: str, fs: AuditFileSystem) -> None:
+    """Compare it with the certificates that are there."""
     for listed in verdict.requests.values():
         names = record_names(f"{fs_path.rstrip('/')}/{request_folder(listed.request_id)}", fs)
         verdict.problems += _missing(names, listed)
@@ -103,7 +105,6 @@ def verify_ledger(
     others = [name for name in _certificates(fs_path, fs) if name not in known]
     if others:
         verdict.notes.append(f"{len(others)} certificates are not in the ledger, such as {others[0]}.")
-    return verdict
 
 
 def _readable(verdict: LedgerVerdict, fs: AuditFileSystem, keys: Keys) -> Iterator[tuple[str, AuditRecord]]:

@@ -85,8 +85,9 @@ def read_signer(field: str, text: str) -> Signer:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+    pem = _pem(field, text)
     try:
-        key = load_pem_private_key(_pem(field, text), password=None)
+        key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, Ed25519PrivateKey):
@@ -113,8 +114,9 @@ def read_public_key(field: str, text: str) -> PublicKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+    pem = _pem(field, text)
     try:
-        key = load_pem_public_key(_pem(field, text))
+        key = load_pem_public_key(pem)
     except (ValueError, TypeError):
         key = None
     if not isinstance(key, Ed25519PublicKey):

@@ -54,6 +54,7 @@ ILLEGAL_IDS = frozenset(
 _NAMESPACE = bytes.fromhex("3f2b7a5c9d1e4c0a8b6f5e2d7c4a1b90")
 _OBJECTS = frozenset({"$set", "$set_once", "$groups"})
 _ENCODE = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_ENCODE_SHORT = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode
 _ENCODE_SORTED = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -156,8 +157,10 @@ def event_of(uuid: bytes, name: str, distinct_id: str, at: datetime, properties:
     }
     try:
         body = _ENCODE(sent).encode()
+        if len(body) > LARGEST:  # written with escapes: PostHog counts the characters' own bytes
+            body = _ENCODE_SHORT(sent).encode()
         if b"\\ud" in body:  # half a surrogate pair is no text: PostHog would refuse the whole batch
-            json.dumps(sent, ensure_ascii=False).encode()
+            _ENCODE_SHORT(sent).encode()
     except (TypeError, ValueError, RecursionError):
         raise RefusedError("not_json") from None
     if len(body) > LARGEST:
@@ -220,6 +223,8 @@ class Reader:
 
     def __init__(self, recipe: Recipe, columns: Sequence[str], at: datetime) -> None:
         self._recipe = recipe
+        #: Whether the events are there for what they change in persons and groups.
+        self.needs_persons = recipe.kind != "events"
         self._columns = list(columns)
         self._at = at
         self._name = KINDS[recipe.kind] or recipe.event

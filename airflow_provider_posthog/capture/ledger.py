@@ -228,6 +228,10 @@ class Ledger:
         """Return how many events an earlier reading has sent whose rows this one has not met."""
         return self._count("try < ?")
 
+    def unnamed(self) -> int:
+        """Return how many events PostHog does not show whose rows' keys are not recorded."""
+        return self._count(f"state < {FOUND} AND uuid NOT IN (SELECT uuid FROM keys) AND try = ?")  # noqa: S608
+
     def _count(self, condition: str) -> int:
         sql = f"SELECT count(*) FROM events WHERE {condition}"  # noqa: S608 - a text of this class
         return int(self._db.execute(sql, (self._try,)).fetchone()[0])

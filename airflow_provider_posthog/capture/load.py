@@ -25,6 +25,8 @@ MOST_BYTES = 8_000_000
 #: Uuids that an error names.
 _NAMED = 5
 _STATES = {"ok": OK, "warning": WARNED, "drop": DROPPED, "sent": SENT}
+#: The warning of an event that is kept, but changes neither persons nor groups.
+_PERSONLESS = "person_processing_disabled"
 #: The reason of an event that PostHog accepted and does not have.
 NOT_THERE = "not_there"
 
@@ -133,6 +135,23 @@ class Load:
         :returns: how many were sent.
         """
         count = 0
+        for again in self._missing(reader, rows):
+            self._deliver(again, sender.send, [], reader)
+            self._ledger.remember_keys(_reject(made, reader, NOT_THERE) for made in again)
+            count += len(again)
+        return count
+
+    def name_missing(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> None:
+        """Record the keys of events that PostHog does not show, and that were sent once more by another machine.
+
+        :param reader: makes events of the rows.
+        :param rows: all of them.
+        """
+        for again in self._missing(reader, rows):
+            self._ledger.remember_keys(_reject(made, reader, NOT_THERE) for made in again)
+
+    def _missing(self, reader: Reader, rows: Iterable[Sequence[Any]]) -> Iterator[list[Made]]:
+        """Yield the rows whose events are not shown, and whose keys are not recorded, some at a time."""
         for some in _batches(self._each(reader, rows)):
             checks = self._ledger.unproved_checks(made.event.uuid for made in some if made.event is not None)
             again = []
@@ -141,10 +160,7 @@ class Load:
                     del checks[made.event.uuid]
                     again.append(made)
             if again:
-                self._deliver(again, sender.send, [], reader)
-                self._ledger.remember_keys(_reject(made, reader, NOT_THERE) for made in again)
-                count += len(again)
-        return count
+                yield again
 
     def _pass(self, reader: Reader, rows: Iterable[Sequence[Any]], deliver: Deliver) -> None:
         newest = -math.inf
@@ -202,6 +218,8 @@ class Load:
                 verdict = None if made.event is None else verdicts.get(made.event.uuid)
                 if made.event is None or verdict is None or verdict.result not in _STATES:
                     continue
+                if reader.needs_persons and verdict.details == _PERSONLESS:  # kept, and nobody was changed by it
+                    verdict = Verdict("drop", _PERSONLESS)
                 states.append((made.event, _STATES[verdict.result]))
                 if verdict.result == "drop":
                     rejects.append(_reject(made, reader, verdict.details or "dropped"))

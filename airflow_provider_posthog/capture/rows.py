@@ -34,6 +34,7 @@ class DictReader:
 
     def __init__(self, recipe: Recipe, at: datetime) -> None:
         self._recipe = recipe
+        self.needs_persons = recipe.kind != "events"
         self._at = at
         self._readers: dict[tuple[str, ...], Reader] = {}
         named = recipe.properties
@@ -131,7 +132,7 @@ def _columns(fs: Any, path: str, format: str) -> list[str]:  # noqa: ANN401
 def _parquet_rows(fs: Any, paths: Sequence[str]) -> Iterator[dict[str, Any]]:  # noqa: ANN401
     for path in paths:
         for batch in _parquet(fs, path):
-            yield from batch.to_pylist()
+            yield from _in_microseconds(batch).to_pylist()
 
 
 def _parquet(fs: Any, path: str) -> Iterator[Any]:  # noqa: ANN401
@@ -139,6 +140,18 @@ def _parquet(fs: Any, path: str) -> Iterator[Any]:  # noqa: ANN401
 
     with fs.open(path, "rb") as file:
         yield from pyarrow.parquet.ParquetFile(file).iter_batches(_ROWS)
+
+
+def _in_microseconds(batch: Any) -> Any:  # noqa: ANN401 - of pyarrow
+    """Cut times of nanoseconds, as PostHog does: without pandas, Python could not hold them."""
+    import pyarrow as pa
+
+    kinds = [column.type for column in batch.schema]
+    fine = [at for at, kind in enumerate(kinds) if pa.types.is_timestamp(kind) and kind.unit == "ns"]
+    columns = list(batch.columns)
+    for at in fine:
+        columns[at] = columns[at].cast(pa.timestamp("us", kinds[at].tz), safe=False)
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names) if fine else batch
 
 
 @contextmanager

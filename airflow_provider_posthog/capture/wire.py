@@ -137,9 +137,10 @@ def _for_v1(body: bytes) -> bytes:
     properties = event["properties"]
     options: dict[str, Any] = {"disable_skew_correction": True}
     for name, option in _OPTIONS.items():
-        value = _typed(name, properties.pop(name, None))
-        if value is not None:
+        value = _typed(name, properties.get(name))
+        if value is not None:  # what is none of an option's values stays a property
             options[option] = value
+            del properties[name]
     for name, field in _LIFTED.items():
         value = properties.pop(name, None)
         if value is not None:
@@ -149,7 +150,8 @@ def _for_v1(body: bytes) -> bytes:
 
 def _typed(name: str, value: object) -> bool | str | None:
     if name == "$product_tour_id":
-        return value if isinstance(value, str) else None
+        is_id = isinstance(value, (str, int)) and not isinstance(value, bool)
+        return str(value) if is_id else None
     if isinstance(value, (int, float)):
         return bool(value)
     words = {"true": True, "1": True, "false": False, "0": False}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -24,6 +25,21 @@ EVENTS = "events"
 VERSION = 1
 _STATE = ".state.json"
 _LOCAL = ("file", "local")
+
+
+def unfinished_in(fs: Any, folder: str) -> list[str]:  # noqa: ANN401
+    """Return the hidden folders that tries have begun in a folder and not published; none if there is no such folder.
+
+    :param fs: the file system.
+    :param folder: the folder, as the file system spells it.
+    """
+    fs.invalidate_cache()
+    try:
+        paths = sorted(str(path).rstrip("/") for path in fs.ls(folder, detail=False))
+    except FileNotFoundError:
+        return []
+    hidden = [path for path in paths if re.fullmatch(r"\..+\.part", path.rpartition("/")[2], re.DOTALL)]
+    return [path for path in hidden if any(fs.exists(f"{path}/{name}") for name in (_STATE, MANIFEST))]
 
 
 class AccessFolder:

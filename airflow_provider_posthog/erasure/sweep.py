@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
 
+from airflow_provider_posthog.erasure.access_folder import unfinished_in
 from airflow_provider_posthog.erasure.progress import Progress
 from airflow_provider_posthog.erasure.work_file import WorkFile, WorkFileSystem, parts_in
 from airflow_provider_posthog.exceptions import PostHogSettingsError
@@ -19,6 +21,12 @@ class SweepFileSystem(WorkFileSystem, Protocol):
 
     def modified(self, path: str) -> datetime:
         """Return when a file was written."""
+
+    def find(self, path: str) -> Iterable[str]:
+        """Return all files below a folder."""
+
+    def rm(self, path: str, recursive: bool) -> None:
+        """Remove a folder with all that is in it."""
 
 
 class Swept:
@@ -35,7 +43,7 @@ class Swept:
 
 
 def sweep(fs: SweepFileSystem, folder: str, max_age: timedelta, now: datetime | None = None) -> Swept:
-    """Remove work files that are too old, and part files of tries that were killed.
+    """Remove work files that are too old, and what killed tries have left of work files and of exports of a person.
 
     A work file whose deletion has begun and is not proved is needed for the proof: it is named, and stays.
 
@@ -49,6 +57,13 @@ def sweep(fs: SweepFileSystem, folder: str, max_age: timedelta, now: datetime | 
         if _is_older(fs, path, min(PART_AGE, max_age), now, swept):
             fs.rm_file(path)
             swept.counts["parts"] += 1
+    for path in unfinished_in(fs, folder):
+        files = Swept()
+        for file in fs.find(path):
+            _is_older(fs, file, min(PART_AGE, max_age), now, files)
+        if not +files.counts:
+            fs.rm(path, recursive=True)
+        swept.counts["kept" if files.counts["kept"] else "unknown" if +files.counts else "parts"] += 1
     for path in sorted(str(file) for file in fs.ls(folder, detail=False)):
         if fs.isfile(path) and _is_work_file(fs, path) and _is_older(fs, path, max_age, now, swept):
             _remove(WorkFile(fs, path), swept)

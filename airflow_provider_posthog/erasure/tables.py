@@ -17,6 +17,7 @@ from airflow_provider_posthog.erasure.queries import batched, is_unknown_table, 
 from airflow_provider_posthog.erasure.work_file import Person
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
+    PostHogIncompleteError,
     PostHogPermissionError,
     PostHogServerError,
     PostHogValidationError,
@@ -130,10 +131,12 @@ def _count(client: ErasureClient, table: str, ids: Sequence[str], left: Left) ->
         for pack in packed(ids):
             sql = f"SELECT count() FROM {table} WHERE distinct_id IN {{ids}}"  # noqa: S608 - a name of its own
             rows = client.rows(sql, {"ids": pack}, int)
+            if len(rows) != 1:
+                raise PostHogIncompleteError(f"PostHog answered {len(rows)} rows, and not a count")
             left.rows[table] = left.rows.get(table, 0) + int(rows[0][0])
-    except _OF_A_TABLE as error:
+    except (*_OF_A_TABLE, PostHogIncompleteError) as error:
         left.rows.pop(table, None)
-        left.not_looked_at[table] = _why(error)
+        left.not_looked_at[table] = _why(error) if isinstance(error, PostHogAPIError) else str(error)
 
 
 def _why(error: PostHogAPIError) -> str:

@@ -129,6 +129,7 @@ def verify(
         in a list, or a recording any more.
     """
     server = detect(client)
+    client.unknown_tables.clear()  # the server may have been updated since the last look
     report = Report(now=server.now, is_proof=since is None)
     for batch in batched(people, BATCH):
         left = MAX_STATUSES - report.looked_up

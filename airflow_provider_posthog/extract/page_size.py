@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 #: The most bytes of an answer: three in flight, one waiting and one being written fit into memory.
 TARGET_BYTES = 48 * 1024 * 1024
 #: How much longer than that an answer may be before it is left, as its rows are longer than those before.
-SLACK = 8 / 3
+SLACK = 2.5
 #: Bytes of all answers in memory at once, if more than three are in flight.
 IN_MEMORY = 5 * TARGET_BYTES
 #: Seconds that a query may take: PostHog stops it after ten, and its speed is not the same each time.

@@ -172,10 +172,12 @@ class Asker:
             self.size += size
 
     def _slow_down(self, reads: float | None = None) -> None:
-        """Wait before PostHog's byte budget is used up; if the wait is too long, the query itself fails."""
+        """Wait before PostHog's byte budget is used up; where the wait is too long, the query itself fails at once."""
         if self._settings.rate_limit_share != 0:
-            seconds = ByteBudget.of(self._settings).pause(time.monotonic(), reads)
-            self.wait(min(seconds, self._settings.max_rate_limit_wait))
+            budget, now, most = ByteBudget.of(self._settings), time.monotonic(), self._settings.max_rate_limit_wait
+            seconds = budget.pause(now, reads)
+            if budget.held(now) <= most:
+                self.wait(min(seconds, most))
 
     def check(self) -> None:
         """Raise if the reading was closed.

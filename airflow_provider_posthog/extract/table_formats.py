@@ -171,14 +171,14 @@ class _Files:
         for column in signed(coming):
             at = known.get_field_index(column.name) if known is not None else -1
             there = column.type if known is None or at < 0 else known.field(at).type
-            is_held = _holds(there, column.type, grows=grows)
-            if not is_held and not self._is_null(column.name):
+            kept = _kept_as(there, column.type, grows=grows)
+            if kept is None and not self._is_null(column.name):
                 raise PostHogSettingsError(
                     "columns",
                     f"have {column.name!r} as {column.type}, but the table {table} has it as {there}.",
                     "Load it under another name, or write another table.",
                 )
-            fields.append(column if is_held and grows else column.with_type(there))
+            fields.append(column.with_type(there if kept is None else kept))
         return pa.schema(fields)
 
     def _is_null(self, name: str) -> bool:
@@ -209,17 +209,24 @@ def _cast(rows: pa.Table, schema: pa.Schema, table: str) -> pa.Table:
         ) from None
 
 
-def _holds(there: pa.DataType, coming: pa.DataType, *, grows: bool) -> bool:
-    """Return whether a column holds values of a type as they are, or the format makes it so."""
+def _kept_as(there: pa.DataType, coming: pa.DataType, *, grows: bool) -> pa.DataType | None:
+    """Return the type in which values go into a column as they are; ``None`` if there is none.
+
+    :param there: the column's.
+    :param coming: that of the values.
+    :param grows: whether the format makes the column as wide as they are.
+    """
     is_ = pa.types
+    wider = coming if grows else None
     if is_.is_string(coming):
-        return bool(is_.is_string(there) or is_.is_large_string(there) or is_.is_string_view(there))
-    if is_.is_integer(coming):  # each is checked
-        return bool(is_.is_integer(there))
-    if is_.is_decimal(coming):
-        is_wide = is_.is_decimal(there) and (grows or there.precision >= coming.precision)
-        return bool(is_wide and there.scale == coming.scale)
-    return bool(there.equals(coming) or (grows and is_.is_float32(there) and is_.is_float64(coming)))
+        return coming if is_.is_string(there) or is_.is_large_string(there) or is_.is_string_view(there) else None
+    if is_.is_integer(coming) and is_.is_integer(there):  # each is checked
+        return wider or there
+    if is_.is_floating(coming) and is_.is_floating(there):
+        return there if there.bit_width >= coming.bit_width else wider
+    if is_.is_decimal(coming) and is_.is_decimal(there) and there.scale == coming.scale:
+        return there if there.precision >= coming.precision else wider
+    return there if there.equals(coming) else None
 
 
 def signed(schema: pa.Schema) -> pa.Schema:

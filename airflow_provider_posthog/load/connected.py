@@ -45,6 +45,13 @@ class Connected(ABC):
         """
         return self._rows_of(statement, [])
 
+    def check_undone(self, table: str) -> None:  # noqa: B027 - most databases undo everything
+        """Check that what is written to another table is undone with the load.
+
+        :param table: the table.
+        :raises PostHogSettingsError: if it has no transactions.
+        """
+
     @abstractmethod
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> int:
         """Run a statement; return how many rows it touched."""

@@ -51,6 +51,13 @@ SELECT EXISTS (FROM duckdb_tables() WHERE lower(table_name) = ?)
 OR EXISTS (FROM duckdb_views() WHERE lower(view_name) = ?)
 """
 _INDEXES = f"SELECT coalesce(sum(index_count), 0) FROM duckdb_tables() {_PLACE}"
+#: Whether a foreign key may refer to the table; it is in the same schema.
+_IS_REFERRED_TO = """
+SELECT EXISTS (FROM duckdb_constraints() WHERE constraint_type = 'FOREIGN KEY'
+AND lower(database_name) = lower(coalesce(?, current_database()))
+AND lower(schema_name) = lower(coalesce(?, current_schema()))
+AND contains(lower(constraint_text), lower(?)))
+"""
 #: The type of a database: MotherDuck has its own.
 _KIND = "SELECT type FROM duckdb_databases() WHERE lower(database_name) = lower(coalesce(?, current_database()))"
 _COMMENT = f"SELECT comment FROM duckdb_tables() {_PLACE}"
@@ -211,13 +218,14 @@ class DuckDBLoader(StagedLoader):
             return self._insert(join)
         names = [name for name in self.schema.names if name not in self.target.key]
         same = self._same(self._name, stage)
-        if not self._others:
+        # A row that a foreign key refers to cannot be deleted, not even to come again.
+        if not self._others and not self._connection.execute(_IS_REFERRED_TO, self._place()).fetchone()[0]:
             self._execute(
                 f"DELETE FROM {self._name} WHERE EXISTS (SELECT 1 FROM {self._stage} AS {stage} {join} WHERE {same})"
             )
             return self._insert(join)
         updated = 0
-        if names:  # rows have more columns, whose values stay
+        if names:  # other columns keep their values
             assigned = ", ".join(f"{self._quote(name)} = {self._as_kept(name, stage)}" for name in names)
             updated = self._execute(
                 f"UPDATE {self._name} SET {assigned} FROM (SELECT {stage}.* FROM {self._stage} AS {stage} {join} "

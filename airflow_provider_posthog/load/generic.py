@@ -16,6 +16,8 @@ from airflow_provider_posthog.load.errors import translate_errors
 from airflow_provider_posthog.load.flavours import ANSI, FLAVOURS, MYSQL, SQLITE, Flavour, keeps_texts
 from airflow_provider_posthog.load.keyed import KeyedLoader
 from airflow_provider_posthog.load.mysql import TableOfMySQL
+from airflow_provider_posthog.load.names import parse_table
+from airflow_provider_posthog.load.rejects import SUFFIX
 from airflow_provider_posthog.load.target import VALID_FROM, Loaded, Span, Target
 from airflow_provider_posthog.load.transactions import leave_autocommit
 
@@ -55,6 +57,7 @@ class GenericLoader(KeyedLoader):
         self._parts = self._parts_of_table(3)
         self._name = ".".join(self._quote(part) for part in self._parts)
         self._mysql = TableOfMySQL(self._rows_of, self._parts, target.table) if flavour is MYSQL else None
+        self._transactional = " ENGINE = InnoDB" if self._mysql else ""
         self._is_cleared = False
         self._is_alone = False
         self._changed = 0 if flavour.differs else None
@@ -221,10 +224,32 @@ class GenericLoader(KeyedLoader):
             name = f"posthog_by_{uuid4().hex[:12]}"
             self._execute(f"CREATE INDEX {schema}{name} ON {table} ({self._quote(self.target.by)})")
 
-    def _write(self, table: pa.Table) -> None:
+    def check_undone(self, table: str) -> None:
+        """Check the engine of another table, which only MySQL's tables have."""
+        self._check_engine(parse_table(table, parts=3), table)
+
+    def _check_engine(self, parts: Sequence[str], name: str) -> None:
+        if self._mysql:
+            TableOfMySQL(self._rows_of, parts, name).check_engine()
+
+    def _make_rejected(self) -> None:
+        super()._make_rejected()
+        if self._rejects.quarantines:
+            *before, last = self._parts
+            self._check_engine([*before, last + SUFFIX], f"{self.target.table}{SUFFIX}")
+
+    def _take_turn(self) -> None:
+        """Wait for the table's other loads, before anything is read that they may change: MySQL would not see it."""
         if self._mysql and not self._is_alone:
             self._is_alone = True
             self._mysql.wait_for_others()
+
+    def _reject(self, rows: Sequence[tuple[str, str]]) -> None:
+        self._take_turn()
+        super()._reject(rows)
+
+    def _write(self, table: pa.Table) -> None:
+        self._take_turn()
         self._delete()
         for batch in table.to_batches(max_chunksize=_BATCH):
             if batch.num_rows:
@@ -240,6 +265,7 @@ class GenericLoader(KeyedLoader):
         self._execute_many(f"INSERT INTO {self._name} ({self._list(self.schema.names)}) VALUES ({values})", rows)
 
     def _finish(self) -> Loaded:
+        self._take_turn()
         self._delete()
         if not self.target.replaces:
             return self._merged()

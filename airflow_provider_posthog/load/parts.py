@@ -212,7 +212,7 @@ class Parts:
         columns = f"part BIGINT, piece BIGINT, note {text}, data {_BYTES[self._kind]}, PRIMARY KEY (part, piece)"
         with self._transaction() as (ask, _):
             ask(f"DROP TABLE IF EXISTS {self.name}")
-            ask(f"{made} {self.name} ({columns})")
+            ask(f"{made} {self.name} ({columns})" + (" ENGINE = InnoDB" if self._kind == "mysql" else ""))
 
     @contextmanager
     def _transaction(self) -> Iterator[tuple[Callable[..., list[Any]], str]]:

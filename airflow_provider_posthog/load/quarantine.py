@@ -16,6 +16,8 @@ class Quarantine(Connected):
 
     _rejects: Rejects
     _are_rejects_old = True
+    #: What makes a table one with transactions, where a server may make others.
+    _transactional = ""
 
     @property
     def _rejected_name(self) -> str:
@@ -35,7 +37,7 @@ class Quarantine(Connected):
             return
         text, name = self.dialect.types["text"], self._rejected_name
         columns = ", ".join(f"{self._quote(column)} {text}" for column in COLUMNS)
-        self._execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns})")
+        self._execute(f"CREATE TABLE IF NOT EXISTS {name} ({columns}){self._transactional}")
         try:
             # With the table's alias: SQLite reads a name in quotes that is no column as a text.
             columns = ", ".join(f"q.{self._quote(column)}" for column in COLUMNS)

@@ -44,10 +44,11 @@ class Remapping:
         """Look whether the tables have the columns, before anything is read.
 
         :param loader: of their database; it need not be open.
-        :raises PostHogSettingsError: if one has not.
+        :raises PostHogSettingsError: if one has not, or has no transactions.
         """
         names = (self.distinct_id, self.person_id)
         for table in self.tables:
+            loader.check_undone(table)
             columns = ", ".join(f"events.{quote(name, loader.mark)}" for name in names)
             try:
                 loader.fetch(f"SELECT {columns} FROM {_named(loader, table)} AS events WHERE 1 = 0")

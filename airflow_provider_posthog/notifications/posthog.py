@@ -150,6 +150,7 @@ def _names(context: Mapping[str, Any]) -> dict[str, str]:
         "task_id": _of(ti, "task_id"),
         "map_index": _of(ti, "map_index"),
         "state": _of(ti, "state") or _of(run, "state"),
+        "deadline": _of(context.get("deadline"), "deadline_time"),
     }
     return {name: str(getattr(value, "value", value)) for name, value in names.items() if value not in (None, "", -1)}
 

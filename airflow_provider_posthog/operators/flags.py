@@ -90,6 +90,8 @@ class PostHogFeatureFlagOperator(PostHogOperator):
 
     def _set(self, percent: float | None, active: bool | None, context: Context) -> dict[str, Any]:
         flag = self._find()
+        if flag.get("deleted"):
+            raise PostHogSettingsError("flag", "is of a feature flag that was deleted.", "Name another.")
         number, settings = int(flag["id"]), self.hook.settings()
         PostHogLink.push(context, f"{settings.base_url}/project/{settings.project_id}/feature_flags/{number}")
         index = self._index(flag) if percent is not None else None

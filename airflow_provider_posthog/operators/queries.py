@@ -135,6 +135,7 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         if isinstance(self.max_rows, bool) or not isinstance(self.max_rows, int) or self.max_rows < 0:
             raise PostHogSettingsError("max_rows", "is not a number of rows.", "Write 0 or more.")
         ByteGuard.of(self.max_bytes_read)
+        self._check_waits()
         output = self._output()
         if output is not None:
             from airflow_provider_posthog.results.files import format_of, require_format
@@ -148,6 +149,14 @@ class PostHogQueryOperator(RetentionMixin, PostHogJobOperator):
         self._question(node)  # what no answer could prove is refused
         self.retention_guard.check_node(node)
         return {"query": node}
+
+    def _check_waits(self) -> None:
+        """Refuse what is done with a query's answer where nobody waits for it."""
+        for field in () if self.wait_for_completion else ("path", "max_bytes_read"):
+            if getattr(self, field) is not None:
+                raise PostHogSettingsError(
+                    field, "is for a query that is waited for.", "Leave it out, or leave wait_for_completion out."
+                )
 
     def _node(self) -> dict[str, Any]:
         if isinstance(self.query, str):

@@ -240,7 +240,11 @@ class PostHogPersonsErasedSensor(PostHogPokeSensor):
         beside: tuple[Left, CannotErase | None],
     ) -> Finding:
         """Tell what two clean looks have proved, and what they did not look at."""
+        from airflow_provider_posthog.erasure.tables import NOT_OFFERED
+
         left, cannot_erase = beside
+        for table in () if "other tables" in left.not_looked_at else self.client.unknown_tables:
+            left.not_looked_at.setdefault(table, NOT_OFFERED)  # the list has it, and the look did not find it
         if left.text:
             self.log.warning("%s", left.text)
         progress.unverified = report.unverified

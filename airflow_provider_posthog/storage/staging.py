@@ -225,8 +225,9 @@ class Staging:
         if not self.publishing:
             before = manifests.read(self._fs, self._root, self.interval) or {"files": [], "rows": rows_before}
             after = self._manifest(facts)
-            if guard is not None:
-                self._check(guard, before.get("rows"), after["rows"])
+            if guard is not None:  # rows that were set aside are not missing in PostHog
+                aside = after.get("rejected")
+                self._check(guard, before.get("rows"), after["rows"] + aside if aside else after["rows"])
             self._state["old"] = [file["path"] for file in before["files"]]
             self._state["manifest"] = after
             self._save()

@@ -354,6 +354,9 @@ class IntoPostHogOperator(PostHogOperator):
             elif not sent.resent:
                 sent, looked = self._resend(load, ledger, recipe, sent), False
             else:
+                if ledger.unnamed():
+                    with self.rows(recipe, datetime.fromisoformat(sent.at)) as (reader, rows):
+                        load.name_missing(reader, self._until_killed(rows))
                 self.log.error("PostHog took %s events twice, and does not show them", f"{load.give_up():,}")
                 return sent
 

@@ -72,13 +72,14 @@ def test_a_rollout_goes_back_when_its_gate_stays_shut(
     connected: EmulatorProcess, run_example: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     groups = [{"properties": [], "rollout_percentage": 10}]
-    connected.add_records("feature_flags", [{"key": "new-checkout", "active": True, "filters": {"groups": groups}}])
+    connected.add_records("feature_flags", [{"key": "new-checkout", "active": False, "filters": {"groups": groups}}])
     insight = PostHogHook().client.send(_insights())["results"][0]["short_id"]
     monkeypatch.setenv("AIRFLOW_VAR_CHECKOUT_ERRORS_INSIGHT", insight)
     run = run_example("rollout_with_gate", poke_interval=0.1, timeout=0.3)
     assert task_states(run) == {"ramp": "success", "few_errors": "failed", "back": "success"}
     assert xcoms(run)["ramp", -1, "return_value"]["rollout_percentage"] == 50
-    assert xcoms(run)["back", -1, "return_value"]["rollout_percentage"] == 10
+    back = xcoms(run)["back", -1, "return_value"]
+    assert (back["rollout_percentage"], back["active"]) == (10, False)
 
 
 def _insights() -> Any:

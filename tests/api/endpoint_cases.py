@@ -641,7 +641,15 @@ COHORTS = [
     ),
 ]
 ANNOTATIONS = [
-    get("annotations.list", "annotations/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
+    get(
+        "annotations.list",
+        "annotations/",
+        PAGE,
+        pairs(limit="5", offset="5", search="loaded"),
+        limit=5,
+        offset=5,
+        search="loaded",
+    ),
     post(
         "annotations.create",
         "annotations/",
@@ -659,7 +667,14 @@ ANNOTATIONS = [
         emoji="x",
         hidden=True,
     ),
-    patch("annotations.update", "annotations/7/", {"content": "c"}, annotation_id=7, content="c"),
+    patch(
+        "annotations.update",
+        "annotations/7/",
+        {"content": "c", "date_marker": "2026-11-01T12:00:00+01:00"},
+        annotation_id=7,
+        content="c",
+        date_marker=NOON,
+    ),
 ]
 FEATURE_FLAGS = [
     get("feature_flags.list", "feature_flags/", PAGE, pairs(limit="5", offset="5"), limit=5, offset=5),
@@ -667,10 +682,16 @@ FEATURE_FLAGS = [
     patch(
         "feature_flags.update",
         "feature_flags/7/",
-        {"filters": {"groups": []}, "active": False},
+        {
+            "filters": {"groups": []},
+            "active": False,
+            "version": 3,
+            "original_flag": {"active": True},
+        },
         flag_id=7,
         filters={"groups": []},
         active=False,
+        seen={"id": 7, "version": 3, "active": True},
     ),
 ]
 EXPERIMENTS = [

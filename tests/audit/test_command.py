@@ -80,6 +80,9 @@ def test_signatures(
     assert "complete and unaltered; 5 records; signatures checked" in capsys.readouterr().out
     assert main(["verify", str(folder / "DSR-42"), "--public-key", keys[1]]) == DAMAGED
     assert main(["verify", str(folder / "DSR-44"), "--public-key", keys[0]]) == 2, "that is the private one"
+    assert "holds no public Ed25519 key" in capsys.readouterr().err
+    assert main(["verify", str(folder / "DSR-44"), "--public-key", f"{keys[1]}.gone"]) == 2
+    assert "nor a file that can be read" in capsys.readouterr().err
 
 
 def test_several_salts(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,6 +191,27 @@ def test_warnings_are_counted(lab: Lab) -> None:
     assert (found["warned"], found["kept"]) == (2, 3)
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(kind="persons", distinct_id="user", properties=["amount"]),
+        Recipe(kind="groups", distinct_id="user", group_type="company", properties=["amount"]),
+        Recipe(kind="aliases", distinct_id="user", key=["id"], properties=["amount"]),
+    ],
+    ids=lambda recipe: recipe.kind,
+)
+def test_a_change_of_a_person_or_group_that_posthog_does_not_make_is_rejected(lab: Lab, recipe: Recipe) -> None:
+    some = [[n, f"b{n}", AT, f"other {n}"] for n in range(3)]
+    reader = recipe.reader(COLUMNS, AT)
+    warning = {"result": "warning", "details": "person_processing_disabled"}
+    told = {shown(reader.read(row, AT).uuid): warning for row in some}
+    lab.posthog.faults(path="/i/v1/*", status=200, body={"results": told})
+    found = lab.load(some, recipe)
+    assert (found["kept"], found["rejected"]) == (0, {"person_processing_disabled": 3})
+    found = lab.load(some, recipe)
+    assert (found["kept"], found["sent"], found["rejected"]) == (3, 3, {})
+
+
 @pytest.mark.parametrize("v1", [True, False])
 def test_one_bad_event_does_not_take_its_batch_with_it(lab: Lab, monkeypatch: pytest.MonkeyPatch, v1: bool) -> None:
     """A server may know more reasons than we do, and fail the batch for them."""

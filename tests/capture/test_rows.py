@@ -143,6 +143,14 @@ def test_nested_types_of_parquet_are_json(tmp_path: Path) -> None:
     assert found == {"id": 1, "amount": {"a": [1, 2], "b": None}, "map": [["x", 1]], "kind": "pro"}
 
 
+def test_times_of_nanoseconds_are_cut_to_what_posthog_keeps(tmp_path: Path) -> None:
+    fine = pa.array([1_793_534_400_123_456_789], pa.timestamp("ns", "UTC"))
+    pq.write_table(pa.table({"id": [1], "user": ["u"], "at": fine, "amount": fine}), tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet", format="parquet") == [
+        {"id": 1, "amount": "2026-11-01T12:00:00.123456+00:00"}
+    ]
+
+
 def test_a_file_that_is_no_parquet_is_named_before_anything_is_read(file: Any, tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": [1], "user": ["u"], "at": [TIME]}), tmp_path / "a.parquet")
     with pytest.raises(PostHogSettingsError, match=r"path: has '_SUCCESS', which is no Parquet file\."):

@@ -157,3 +157,40 @@ def test_evaluations_of_flags_that_survive_the_sweep_are_no_proof(lab: Lab) -> N
     lab.posthog.advance(8 * DAY)
     evaluation(lab)
     assert lab.look() == "SURVIVORS"
+
+
+def test_a_table_that_an_update_brings_while_a_sensor_waits_is_counted(lab: Lab) -> None:
+    lab.delete()
+    lab.posthog.advance(8 * DAY)
+    sensor = lab.sensor(keep_work_file=True)
+    sensor.client.unknown_tables.add("flag_evaluations")  # as the server had none at the look before
+    evaluation(lab)
+    found = sensor.look({})
+    assert (found.verdict.state, found.facts["states"]) == ("failed", {"SURVIVORS": 1})
+
+
+def test_a_table_that_is_listed_and_not_found_is_told(lab: Lab) -> None:
+    """As by a server in the middle of an update."""
+    lab.delete()
+    lab.posthog.advance(8 * DAY)
+    sensor = lab.sensor(keep_work_file=True)
+    sensor.look({})
+    lab.posthog.control("DELETE", "calls")
+    twin = lab.sensor(keep_work_file=True)
+    body = {
+        "type": "validation_error",
+        "code": "invalid_input",
+        "detail": "Unknown table `flag_evaluations`.",
+        "attr": None,
+    }
+    rows_of = twin.client.rows
+
+    def refused(sql: str, values: Any, *kinds: Any) -> Any:
+        if "flag_evaluations" in sql:
+            lab.posthog.faults(path="*/query/", status=400, body=body, count=1)
+        return rows_of(sql, values, *kinds)
+
+    twin.client.rows = refused  # type: ignore[method-assign]  # whoever asks for this table is refused
+    found = twin.look({})
+    assert found.verdict.state == "succeeded"
+    assert found.facts["tables_not_looked_at"] == {"flag_evaluations": "this server does not offer it"}

@@ -15,7 +15,12 @@ import pytest
 
 from airflow_provider_posthog.api.byte_budget import ByteBudget
 from airflow_provider_posthog.api.settings import ClientSettings
-from airflow_provider_posthog.exceptions import PostHogError, PostHogJobFailed, PostHogTransportError
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogJobFailed,
+    PostHogRateLimitError,
+    PostHogTransportError,
+)
 from airflow_provider_posthog.extract.query_client import Asker, Parts, Stopped, parse
 from airflow_provider_posthog.extract.statements import Statement
 from airflow_provider_posthog.results.heaviness import is_too_heavy
@@ -197,6 +202,23 @@ def test_it_slows_down_before_the_budget_of_bytes_is_used_up(server: ScriptedSer
         asked = time.monotonic()
         ask(asker)
         assert time.monotonic() - asked >= 0.3
+    finally:
+        asker.close()
+
+
+def test_it_does_not_slow_down_for_a_wait_that_is_too_long_anyway(server: ScriptedServer) -> None:
+    """Whoever defers it would hold a worker for a minute first."""
+    metered = {"X-PostHog-Query-Bytes-Read": "100", "X-PostHog-Query-Budget-Remaining-Bytes": "-1"}
+    server.script(Reply(200, metered, body()))
+    settings = ClientSettings(base_url=server.url, max_rate_limit_wait=30, **SETTINGS)  # type: ignore[arg-type]
+    asker = Asker(settings, 1)
+    try:
+        ask(asker)
+        asked = time.monotonic()
+        with pytest.raises(PostHogRateLimitError) as caught:
+            ask(asker)
+        assert time.monotonic() - asked < 20
+        assert (caught.value.retry_after or 0) > 50
     finally:
         asker.close()
 

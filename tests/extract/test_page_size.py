@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_posthog.api.call import MAX_BYTES
 from airflow_provider_posthog.extract.page_size import (
     FEWEST_ROWS,
     FIRST_ROWS,
@@ -94,6 +95,21 @@ def test_pages_share_memory_where_many_are_on_their_way() -> None:
         size.saw(10, 10 * 10_000)
         assert size() * 10_000 * (in_flight + 2) <= IN_MEMORY
         assert size() <= TARGET_BYTES // 10_000
+
+
+def test_answers_that_are_longer_than_expected_are_left_and_make_small_pages_but_not_for_good() -> None:
+    for in_flight in (3, 32):
+        size = PageSize(49_999, in_flight)
+        size.saw(10, 10 * 500)
+        most = size.most_bytes(49_999)
+        assert most * min(in_flight, 3) <= 400_000_000
+        assert most > 1.5 * size.fitting() * 500, "those that are expected fit"
+        assert size.most_bytes(FEWEST_ROWS) == MAX_BYTES, "a few may be as long as PostHog lets them be"
+        size.overran(40_000)
+        assert size() * most / 40_000 <= most / 2
+        for _ in range(30):
+            size.saw(size(), size() * 500)
+        assert size() > 10_000
 
 
 def test_what_is_left_of_the_bytes_is_for_as_many_pages_as_run_at_once() -> None:

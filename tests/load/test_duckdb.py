@@ -23,6 +23,23 @@ def test_a_primary_key_of_the_users_own(duck: DuckDB, write: Any) -> None:
     assert duck.count(where="properties ->> 'n' = '3'") == 1
 
 
+@pytest.mark.parametrize("schema", ["main", '"My %s"'])
+def test_a_row_that_a_foreign_key_refers_to_is_changed_by_a_merge(duck: DuckDB, schema: str) -> None:
+    duck.run(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    duck.run(
+        f"CREATE TABLE {schema}.Events (uuid VARCHAR PRIMARY KEY, event VARCHAR, created_at TIMESTAMPTZ, "
+        "properties VARCHAR)"
+    )
+    duck.load(merging(f"{schema}.events"), events(3))
+    duck.run(
+        f"CREATE TABLE {schema}.sales (uuid VARCHAR REFERENCES {schema}.events (uuid))",
+        f"INSERT INTO {schema}.sales SELECT uuid FROM {schema}.events",
+    )
+    loaded = duck.load(merging(f"{schema}.events"), events(4, event="view"))
+    assert (loaded.changed, loaded.inserted) == (3, 1)
+    assert duck.count(f"{schema}.events", "event = 'view'") == 4
+
+
 def test_schemas_and_databases(duck: DuckDB) -> None:
     duck.run("CREATE SCHEMA analytics")
     duck.load(merging("analytics.events"), events(2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
-from tests.load.databases import SCHEMA, appending, events, merging, replacing
+from airflow_provider_posthog.load.remapping import Remapping
+from tests.load.databases import DAY, SCHEMA, START, appending, events, merging, replacing
 from tests.load.mariadb import MariaDB, mariadb_database
+from tests.support.waiting import wait_for
 
 
 @pytest.fixture
@@ -52,6 +55,60 @@ def test_a_table_that_the_server_makes_without_transactions_is_refused_and_not_l
     with pytest.raises(PostHogSettingsError, match="MyISAM"):
         maria.load(replacing(), events(3))
     assert maria.rows("SHOW TABLES") == []
+
+
+def test_the_quarantine_has_transactions_too(maria: MariaDB) -> None:
+    given = {"casts": {"n": ("bigint", False)}, "schema_policy": "quarantine", "label": "dag.task"}
+    table = pa.table({"id": ["1", "2"], "n": ["1", "x"]})
+    maria.load(merging("t", ("id",)), table.set_column(1, "n", pa.array([1, 2])))
+    maria.run("SET GLOBAL default_storage_engine = MyISAM")
+    maria.load(merging("t", ("id",), **given), table)
+    with maria.loader(merging("t", ("id",), **given)) as loader:
+        loader.open(table.schema)
+        loader.write(table.slice(0, 1))
+        loader.write(table)
+    assert maria.count("t__rejected") == 1, "a load that ends without a commit has changed nothing"
+    maria.run("ALTER TABLE t__rejected ENGINE = MyISAM")
+    with pytest.raises(PostHogSettingsError, match=r"t__rejected, whose engine \(MyISAM\)"):
+        maria.load(merging("t", ("id",), **given), table)
+
+
+def test_loads_with_a_quarantine_take_turns(maria: MariaDB) -> None:
+    table = pa.table({"id": ["1", "2"], "n": ["1", "x"], "at": pa.array([START, START], SCHEMA.field(2).type)})
+
+    def loader() -> Any:
+        given = {"casts": {"n": ("bigint", False)}, "schema_policy": "quarantine", "label": "dag.task"}
+        return maria.loader(merging("t", ("id",), by="at", start=START, end=START + DAY, **given))
+
+    def load() -> None:
+        with loader() as second:
+            second.open(table.schema)
+            second.write(table)
+            ended.append(second.commit().unchanged)
+
+    ended: list[int | None] = []
+    with loader() as first:
+        first.open(table.schema)
+        first.write(table)
+        thread = threading.Thread(target=load)
+        thread.start()
+        wait_for(lambda: _waits(maria), what="the second load, for its turn")
+        first.commit()
+    thread.join()
+    assert (ended, maria.count("t"), maria.count("t__rejected")) == ([1], 1, 1)
+
+
+def _waits(maria: MariaDB) -> bool:
+    return any("GET_LOCK" in str(row) for row in maria.rows("SHOW FULL PROCESSLIST"))
+
+
+def test_a_table_without_transactions_is_not_remapped(maria: MariaDB) -> None:
+    maria.run("CREATE TABLE events (distinct_id text, person_id text) ENGINE = MyISAM")
+    with maria.loader(merging("mapping", ("distinct_id",))) as loader:
+        with pytest.raises(PostHogSettingsError, match="events, whose engine"):
+            Remapping(["events"]).check(loader)
+        maria.run("ALTER TABLE events ENGINE = InnoDB")
+        Remapping(["events"]).check(loader)
 
 
 def test_a_partitioned_table_is_filled(maria: MariaDB) -> None:

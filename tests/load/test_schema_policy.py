@@ -222,7 +222,9 @@ def test_rows_that_all_go_into_quarantine_leave_an_empty_interval(each: Database
     policy = {"casts": {"price": PRICES["price"]}, "schema_policy": "quarantine"}
     loaded = each.load(replacing("t", by="at", **policy), timed(("1", "bad", 1)), timed(("2", "2", 2)))
     assert (loaded.rows, loaded.rejected) == (1, 1)
-    assert each.load(replacing("u", by="at", **policy), timed(("1", "bad", 1))).rows == 0
+    for given in (("1", "1", 1), ("1", "bad", 1)):  # it is not PostHog that shows fewer rows
+        loaded = each.load(replacing("u", by="at", **policy), timed(given))
+    assert (loaded.rows, loaded.deleted, loaded.rejected) == (0, 1, 1)
 
 
 def test_loads_side_by_side_have_a_row_in_quarantine_once(postgres: Postgres) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from airflow_provider_posthog.erasure.access_folder import AccessFolder
 from airflow_provider_posthog.erasure.progress import Progress
 from airflow_provider_posthog.erasure.sweep import sweep
 from airflow_provider_posthog.erasure.work_file import Header, Person, WorkFile, WorkFileWriter, is_part_of
@@ -121,3 +122,19 @@ def test_part_files_of_long_names_are_known() -> None:
     part = WorkFileWriter(LOCAL, f"/tmp/{name}", HEADER)._atomic.part
     assert is_part_of(part, name)
     assert not is_part_of(part, "y" + name)
+
+
+@pytest.mark.parametrize("fs", [LOCAL, fsspec.filesystem("memory")])
+def test_what_is_left_of_an_export_of_a_persons_data_is_swept(fs: Any, tmp_path: Path) -> None:
+    begun = [AccessFolder(fs, f"{tmp_path}/{name}") for name in ("ann", "ben")]
+    for folder in begun:
+        folder.begin("request", {"until": "2026-01-01T00:00:00+00:00"})
+        folder.lines("profiles", [{"email": "ann@example.org"}])
+    begun[1].finish({})
+    begun[1].publish()
+    now = datetime.now(timezone.utc)
+    assert sweep(fs, str(tmp_path), timedelta(days=45), now).counts["kept"] == 1
+    swept = sweep(fs, str(tmp_path), timedelta(days=45), now + timedelta(days=2))
+    assert (swept.counts["parts"], swept.counts["kept"]) == (1, 0)
+    assert not fs.exists(begun[0].work)
+    assert fs.exists(f"{begun[1].path}/profiles.jsonl"), "a complete one stays"

@@ -152,6 +152,8 @@ SET = {"kind": "HogQLQuery", "query": "(select 1) union all (select 2) limit 5"}
         ({"poll_interval": float("nan")}, "poll_interval"),
         ({"failure_grace": -1}, "failure_grace"),
         ({"max_bytes_read": 0}, "max_bytes_read"),
+        ({"max_bytes_read": 10**9, "wait_for_completion": False}, "max_bytes_read"),
+        ({"path": "file:///tmp/rows.csv", "wait_for_completion": False}, "path"),
         ({"max_bytes_read": "20 GB"}, "max_bytes_read"),
     ],
 )

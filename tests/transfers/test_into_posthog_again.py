@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.emulator.project import EmulatorProject
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
-from tests.operators.support import connect, context
+from airflow_provider_posthog.tasks import into_posthog
+from tests.operators.support import connect, context, run_trigger, task_deferred
 from tests.transfers.test_into_posthog import AT, Shop, connected, from_files, ledgers, shop, task, there
 
 __all__ = ["connected", "ledgers", "shop"]
@@ -41,6 +43,28 @@ def test_a_try_begins_anew_where_the_notes_of_the_one_before_are_broken(
     for path in ledgers.rglob("*.ledger*"):
         path.write_bytes(b"a disk that was full")
     assert task().execute(context(try_number=2))["kept"] == 20
+
+
+def test_what_is_missing_is_named_by_its_key_on_whatever_machine_the_wait_ends(
+    connected: EmulatorProcess, shop: Shop, ledgers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(into_posthog, "WORTH", 0.0)
+    connected.settings(capture="lost")
+    path = tmp_path / "rejects.jsonl"
+    waits = {"quiet_period": 0.1, "timeout": 0, "deferrable": True, "rejects_path": str(path)}
+
+    def go(event: Any) -> Any:
+        made = task(**waits)
+        with pytest.raises(task_deferred()) as deferred:
+            made.execute(context()) if event is None else made.execute_complete(context(), event)
+        for noted in ledgers.rglob("*.ledger*"):
+            noted.unlink()
+        return run_trigger(deferred.value.trigger)
+
+    with pytest.raises(PostHogIncompleteError, match="20 not_there"):
+        task(**waits).execute_complete(context(), go(go(None)))
+    assert [json.loads(line)["key"] for line in path.read_text().splitlines()] == [{"id": n} for n in range(20)]
+    assert len(connected.calls("/i/v1/")) == 2
 
 
 @pytest.mark.parametrize(("said", "kept"), [("False", 0), ("false", 0), (False, 0), ("True", 20), (True, 20)])

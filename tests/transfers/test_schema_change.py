@@ -99,6 +99,8 @@ def test_rows_that_do_not_fit_into_the_folder_are_kept_aside_with_the_reason(
     ]
     again = bring(8, "number * 2", schema_policy="quarantine")
     assert (again["rows"], again["rejected"], kept_aside(tmp_path)) == (3, 0, []), "the new load replaces them"
+    rejected = [bring(8, more, schema_policy="quarantine")["rejected"] for more in ("number + 3000000000", "number")]
+    assert rejected == [3, 0], "rows that are set aside are not rows that PostHog does not show"
     before = everything(tmp_path)
     with pytest.raises(PostHogIncompleteError, match="2 rows or more do not fit"):
         bring(7, "number * 2000000000 + 1000000000", schema_policy="quarantine", max_rejects=1)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pyarrow as pa
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.extract.table_formats import _kept_as
 from airflow_provider_posthog.storage import manifest as manifests
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.operators.support import context
@@ -170,3 +172,31 @@ def test_what_no_table_can_be_written_by_is_refused(
     with pytest.raises(PostHogSettingsError) as refused:
         Lake("delta", tmp_path).load(START, **options)
     assert refused.value.field == field
+
+
+D = pa.decimal128
+
+
+@pytest.mark.parametrize(
+    ("there", "coming", "delta", "iceberg"),
+    [
+        (pa.int32(), pa.int64(), pa.int32(), pa.int64()),
+        (pa.int64(), pa.float64(), None, None),
+        (pa.float64(), pa.int64(), None, None),
+        (pa.float32(), pa.float64(), None, pa.float64()),
+        (pa.float64(), pa.float32(), pa.float64(), pa.float64()),
+        (D(20, 2), D(18, 2), D(20, 2), D(20, 2)),
+        (D(18, 2), D(20, 2), None, D(20, 2)),
+        (D(20, 3), D(18, 2), None, None),
+        (pa.date32(), pa.timestamp("us", "UTC"), None, None),
+        (pa.timestamp("us"), pa.timestamp("us", "UTC"), None, None),
+        (pa.bool_(), pa.int64(), None, None),
+        (pa.large_string(), pa.string(), pa.string(), pa.string()),
+        (pa.string(), pa.int64(), None, None),
+    ],
+    ids=str,
+)
+def test_values_are_written_in_a_type_that_holds_them_as_they_are(
+    there: pa.DataType, coming: pa.DataType, delta: pa.DataType | None, iceberg: pa.DataType | None
+) -> None:
+    assert (_kept_as(there, coming, grows=False), _kept_as(there, coming, grows=True)) == (delta, iceberg)

@@ -21,16 +21,18 @@ if TYPE_CHECKING:
 
 
 class PostHogSweepErasureFilesOperator(GuidedTask, BaseOperator):
-    """Removes work files that are too old, and part files that killed tries left behind.
+    """Removes work files that are too old, and what killed tries left behind of them and of exports of a person's data.
 
-    Both hold distinct ids. Work files are removed by the end of an erasure; this is for abandoned runs. Run it once a
-    day. Files of another kind in the folder are not touched.
+    All of these hold personal data. The end of an erasure removes work files; this is for abandoned runs. Run it once a
+    day, for the folder of the work files and for that of ``PostHogExportPersonDataOperator``. Nothing else in the
+    folder is touched, and no export that is complete.
 
     .. code-block:: python
 
         PostHogSweepErasureFilesOperator(task_id="sweep", folder="s3://private/erasures/", max_age=timedelta(days=45))
 
-    :param folder: where the work files are, such as ``s3://private/erasures/``; folders in it are not looked into.
+    :param folder: where the work files are, such as ``s3://private/erasures/``; folders in it are not looked into,
+        except hidden ones of exports that were begun.
     :param max_age: how old a work file may be; seconds or a timedelta. Part files go after a day.
     :param object_storage_conn_id: Airflow's connection for the object storage.
     :returns: the numbers ``parts`` and ``work_files`` (removed), ``kept`` (young), ``needed`` (their deletion has begun
