@@ -74,7 +74,9 @@ class WatchedJobOperator(PostHogJobOperator):
     def run_to_completion(self, context: Context) -> dict[str, Any]:
         """Start the job, or take up the one of an earlier try, and see it through."""
         self._task_context = context
-        self._before = self._request = self._unanswered = self._job = None  # of another run of the same object
+        # What is left of another run of the same object, as in a test, is not this one's.
+        self._before = self._request = self._unanswered = self._job = None
+        self._marker = ""
         return super().run_to_completion(context)
 
     def keep_before(self, text: str, marker: str) -> None:
