@@ -227,14 +227,15 @@ def since(watched: Watched, rows: Sequence[Row]) -> list[Row]:
 
 
 def deciding_run(watched: Watched, rows: Sequence[Row]) -> Row | None:
-    """Return the run that decides on an interval's export: a successful one, or else the newest.
+    """Return the run that decides on an interval's export: a successful one, of the schedule first, or else the newest.
 
     :param watched: what is waited for.
     :param rows: the interval's runs.
     """
     counting = since(watched, rows)
     good = [run for run in counting if of_run(run).state == "succeeded"]
-    return newest(good or counting)
+    own = [run for run in good if run["backfill"] is None]
+    return newest(own or good or counting)
 
 
 def _backfill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
@@ -247,8 +248,11 @@ def _backfill(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
 
 def _run(watched: Watched, rows: Sequence[Row], at: float) -> Verdict:
     run = deciding_run(watched, rows)
-    if run is None or not (watched.since or any(row["backfill"] is None for row in rows)):
+    own = [row for row in rows if watched.since or row["backfill"] is None]
+    if run is None or not own:
         return Verdict("pending", "PostHog has begun no run of the interval yet")
+    if run not in own and any(of_run(row).state == "pending" for row in own):  # a backfill takes other events
+        return Verdict("pending", "the schedule's own run is running")
     return of_run(run)
 
 

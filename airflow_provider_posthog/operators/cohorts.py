@@ -15,15 +15,13 @@ from airflow_provider_posthog.compat import default_deferrable, is_of_earlier_tr
 from airflow_provider_posthog.exceptions import (
     PostHogIncompleteError,
     PostHogJobError,
-    PostHogJobFailed,
-    PostHogJobTimeout,
     PostHogSettingsError,
     PostHogTransportError,
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.storage.shrink_guard import MAX_SHRINK, ShrinkGuard
 from airflow_provider_posthog.tasks.base import PostHogOperator
-from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, last_calculation
+from airflow_provider_posthog.tasks.cohort_fill import Fill, digest_of, failed, last_calculation, late
 from airflow_provider_posthog.tasks.cohort_members import People, file_rows, ids_of, packs_of
 from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lengths import seconds_of
@@ -141,11 +139,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
         super().__init__(**kwargs)
         self.name = name
         self.cohort_id = cohort_id
-        self.query = query
-        self.values = values
+        self.query, self.values = query, values
         self.sql_conn_id = sql_conn_id
-        self.sql = sql
-        self.parameters = parameters
+        self.sql, self.parameters = sql, parameters
         self.path, self.format = path, format
         self.object_storage_conn_id = object_storage_conn_id
         self.column = column
@@ -176,9 +172,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
             return self._run(context, None)
         fill = Fill.parse(fired.job_id)
         if fired.ended.outcome == "timeout":
-            raise self._late(fill.cohort)
+            raise late(fill.cohort)
         if fired.ended.outcome in ("failed", "gone"):
-            raise self._failed(fill.cohort, fired.ended.reason)
+            raise failed(fill.cohort, fired.ended.reason)
         if fired.ended.outcome != "succeeded":
             reason = f"Lost sight of cohort {fill.cohort} ({fired.ended.outcome}): {fired.ended.reason}"
             raise PostHogJobError(reason, job_id=str(fill.cohort))
@@ -200,7 +196,7 @@ class PostHogStaticCohortOperator(PostHogOperator):
             # In an order that stays, whatever the database's: a task that was deferred finds where it was.
             statements = [queries.hogql(_FILL, {"ids": some}) for some in packs_of(sorted(persons))]
         if self.replace and cohort is not None:
-            self._check_shrink(cohort["id"], people.of_cohort(int(cohort["id"])), wanted)
+            people.check_shrink(int(cohort["id"]), wanted, ShrinkGuard.of(self.max_shrink, self.allow_shrink))
         fill = self._fill(cohort, statements, filled, context)
         number = fill.cohort
         members = people.of_cohort(number)
@@ -240,16 +236,6 @@ class PostHogStaticCohortOperator(PostHogOperator):
         output = Output("rejects_path", str(self.rejects_path), overwrite=True, conn_id=self.object_storage_conn_id)
         output.check()
         return output
-
-    def _check_shrink(self, number: int, members: set[str], wanted: set[str]) -> None:
-        """Refuse to empty a cohort, or nearly: a source that failed upstream looks like an audience that is gone."""
-        # With those who are put in: a later try, which finds some of them in it, has to decide alike.
-        if ShrinkGuard.of(self.max_shrink, self.allow_shrink).refuses(len(members | wanted), len(wanted)):
-            raise PostHogIncompleteError(
-                f"Cohort {number}: {len(members - wanted):,} persons would be removed, and {len(wanted):,} would be in "
-                "it. Nothing was changed. If the others really have to go, set allow_shrink=True for one run.",
-                lasting=True,
-            )
 
     def _ids(self) -> tuple[list[str], int]:
         """Return the different ids that were given, and how many rows have none."""
@@ -345,9 +331,9 @@ class PostHogStaticCohortOperator(PostHogOperator):
             if verdict.state == "succeeded":
                 return
             if verdict.state == "failed":
-                raise self._failed(fill.cohort, verdict.reason)
+                raise failed(fill.cohort, verdict.reason)
             if time.time() >= end:
-                raise self._late(fill.cohort)
+                raise late(fill.cohort)
             if self.deferrable:
                 self._defer(text, end, poll, context)
             time.sleep(min(poll, max(0.01, end - time.time())))
@@ -373,14 +359,6 @@ class PostHogStaticCohortOperator(PostHogOperator):
         backstop = timedelta(seconds=max(1.0, end - time.time()) + 2 * poll + 60 + jobs.LONGEST_OVERRUN)
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop)
 
-    @staticmethod
-    def _late(number: int) -> PostHogJobTimeout:
-        return PostHogJobTimeout(f"PostHog has not filled cohort {number} in time.", job_id=str(number))
-
-    @staticmethod
-    def _failed(number: int, reason: str) -> PostHogJobFailed:
-        return PostHogJobFailed(f"PostHog could not calculate cohort {number}: {reason}.", job_id=str(number))
-
     # The proof.
 
     def _write_rejects(
@@ -400,16 +378,15 @@ class PostHogStaticCohortOperator(PostHogOperator):
             output.commit(atomic)
 
     def _prove(self, number: int, missing: Sequence[str], unknown: int, blank: int) -> None:
-        where = f" {self.rejects_path} names them." if self.rejects_path else " Give rejects_path for a file of them."
+        where = f". {self.rejects_path} names them." if self.rejects_path else ". Give rejects_path for a file of them."
         if missing:
-            named = ", ".join(missing[:5])
             raise PostHogIncompleteError(
-                f"PostHog silently left {len(missing):,} persons out of cohort {number}: {named}.{where}"
+                f"PostHog silently left {len(missing):,} persons out of cohort {number}{where}"
             )
         most = count_of("max_rejects", self.max_rejects)
         if unknown + blank > most:
             rows = f"{blank:,} rows have no id, and " if blank else ""
             raise PostHogIncompleteError(
                 f"{rows}{unknown:,} ids have no person in PostHog, and max_rejects is {most:,}. All "
-                f"others are in cohort {number}.{where}"
+                f"others are in cohort {number}{where}"
             )

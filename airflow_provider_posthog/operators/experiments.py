@@ -159,7 +159,7 @@ class PostHogExperimentResultsOperator(WatchedJobOperator):
         at, known = created.timestamp(), self.known(experiments.retrieve(request["experiment"]))
         if not known.has(str(newest["id"]), at):
             text = self._text(request["experiment"], str(newest["id"]), at)
-            yield Job(text, self.marker_of(request), at), self.ask(Watched.parse(text))
+            yield self.found(text, at, request), self.ask(Watched.parse(text))
 
     def _newest(self, request: Mapping[str, Any]) -> Mapping[str, Any] | None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -110,12 +110,3 @@ def count_in(run: Mapping[str, Any], name: str) -> int | None:
     """
     value = run.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def total(counts: Iterable[int | None]) -> int | None:
-    """Return the sum of counts; ``None`` if one of them is not told.
-
-    :param counts: the counts.
-    """
-    known = list(counts)
-    return None if None in known else sum(filter(None, known))

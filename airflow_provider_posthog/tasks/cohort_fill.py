@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_posthog.api.server_time import moment
 from airflow_provider_posthog.api.watched import Watched
 from airflow_provider_posthog.dataclass import dataclass
-from airflow_provider_posthog.exceptions import PostHogSettingsError
+from airflow_provider_posthog.exceptions import PostHogJobFailed, PostHogJobTimeout, PostHogSettingsError
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,20 @@ def digest_of(statements: Sequence[Mapping[str, Any]]) -> str:
     :param statements: all of them.
     """
     return hashlib.sha256(json.dumps(statements, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def late(number: int) -> PostHogJobTimeout:
+    """Make the error of a cohort that is not filled in time.
+
+    :param number: the cohort's id.
+    """
+    return PostHogJobTimeout(f"PostHog has not filled cohort {number} in time.", job_id=str(number))
+
+
+def failed(number: int, reason: str) -> PostHogJobFailed:
+    """Make the error of a cohort that PostHog could not calculate.
+
+    :param number: the cohort's id.
+    :param reason: why.
+    """
+    return PostHogJobFailed(f"PostHog could not calculate cohort {number}: {reason}.", job_id=str(number))

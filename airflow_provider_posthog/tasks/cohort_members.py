@@ -14,6 +14,7 @@ from airflow_provider_posthog.results.answer import ask, read
 
 if TYPE_CHECKING:
     from airflow_provider_posthog.hooks.posthog import PostHogHook
+    from airflow_provider_posthog.storage.shrink_guard import ShrinkGuard
 
 #: Ids of a statement: PostHog refuses those of 256 KiB, and an id may have 200 characters.
 MOST_IDS = 1_000
@@ -57,6 +58,23 @@ class People:
         :param number: its id.
         """
         return self._all_of(_MEMBERS, {"cohort": number})
+
+    def check_shrink(self, number: int, wanted: set[str], guard: ShrinkGuard) -> None:
+        """Refuse to empty a cohort, or nearly: a source that failed upstream looks like an audience that is gone.
+
+        :param number: the cohort's id.
+        :param wanted: who should be in it.
+        :param guard: how many may go.
+        :raises PostHogIncompleteError: if too many would be removed.
+        """
+        members = self.of_cohort(number)
+        # With those who are put in: a later try, which finds some of them in it, has to decide alike.
+        if guard.refuses(len(members | wanted), len(wanted)):
+            raise PostHogIncompleteError(
+                f"Cohort {number}: {len(members - wanted):,} persons would be removed, and {len(wanted):,} would be "
+                "in it. Nothing was changed. If the others really have to go, set allow_shrink=True for one run.",
+                lasting=True,
+            )
 
     def take_out(self, number: int, persons: set[str], end: float, poll: float) -> set[str]:
         """Take persons out of a cohort; return who is in it once PostHog shows none of them any more.

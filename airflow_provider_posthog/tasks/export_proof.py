@@ -168,16 +168,7 @@ class DestinationCount:
         (here,) = (hook.get_first(_RECEIVED if of_run else _HAPPENED, edges) or [0]) if events else [None]
         told = "" if here is None else f", {here:,} in PostHog"
         log.info("%s: %s rows at the destination%s", describe(window), f"{there:,}", told)
-        if written is None:
-            raise PostHogIncompleteError(
-                f"{describe(window)}: the destination holds {there:,} rows, and PostHog does not tell how many it has "
-                "written. Leave out the count, or compare it with what you know in a task of its own."
-            )
-        if there < written:
-            raise PostHogIncompleteError(
-                f"{describe(window)}: the destination holds {there:,} rows, and PostHog has written {written:,}. Look "
-                "at the destination: another folder or table, a time zone, rows that something else removed."
-            )
+        _prove(there, written, window)
         if here is not None and here > there:
             log.warning(
                 "PostHog holds %s events of the interval that the destination lacks: the export leaves them out, or "
@@ -261,6 +252,19 @@ def _may_hold(parquet: Any, group: int, interval: Interval) -> bool:  # noqa: AN
             if isinstance(first, datetime) and isinstance(last, datetime):
                 return _utc(first) < interval[1] and _utc(last) >= interval[0]
     return True
+
+
+def _prove(there: int, written: int | None, window: Interval) -> None:
+    if written is None:
+        raise PostHogIncompleteError(
+            f"{describe(window)}: the destination holds {there:,} rows, and PostHog does not tell how many it has "
+            "written. Leave out the count, or compare it with what you know in a task of its own."
+        )
+    if there < written:
+        raise PostHogIncompleteError(
+            f"{describe(window)}: the destination holds {there:,} rows, and PostHog has written {written:,}. Look "
+            "at the destination: another folder or table, a time zone, rows that something else removed."
+        )
 
 
 def _whole(value: Any) -> int:  # noqa: ANN401 - a database's: some write a whole number as a decimal

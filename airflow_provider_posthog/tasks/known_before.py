@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from airflow_provider_posthog.api.server_time import ROUNDING
 from airflow_provider_posthog.compat import StateStore
 from airflow_provider_posthog.dataclass import dataclass
 from airflow_provider_posthog.tasks.identity import CLOCKS_DIFFER, Identity
@@ -50,7 +51,8 @@ class KnownBefore:
         """
         if identity.clearing or identity.since <= 0:
             return EVERYTHING
-        return cls(identity.since + min(0.0, at - time.time()))
+        # A time of the server is rounded down: only what is more than that is known to be its clock's.
+        return cls(identity.since + min(0.0, at + ROUNDING.total_seconds() - time.time()))
 
     @classmethod
     def stored(cls, store: StateStore, identity: Identity) -> KnownBefore:

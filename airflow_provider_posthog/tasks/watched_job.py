@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_posthog.api import jobs, system_poll
@@ -24,9 +25,10 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.tasks import known_before
 from airflow_provider_posthog.tasks.deadline import Deadline
-from airflow_provider_posthog.tasks.identity import Job
+from airflow_provider_posthog.tasks.identity import Identity, Job
 from airflow_provider_posthog.tasks.job import PostHogJobOperator
 from airflow_provider_posthog.tasks.known_before import KnownBefore
+from airflow_provider_posthog.tasks.log_lines import counted
 from airflow_provider_posthog.tasks.outlets import tell_outlets
 
 if TYPE_CHECKING:
@@ -65,10 +67,16 @@ class WatchedJobOperator(PostHogJobOperator):
         self._marker = ""
         self._task_context: Any = {}
         self._before: KnownBefore | None = None
+        #: What is just being asked for: the request, and the job, if its name is known beforehand.
+        self._request: Mapping[str, Any] | None = None
+        self._unanswered: Job | None = None
 
     def run_to_completion(self, context: Context) -> dict[str, Any]:
         """Start the job, or take up the one of an earlier try, and see it through."""
         self._task_context = context
+        # What is left of another run of the same object, as in a test, is not this one's.
+        self._before = self._request = self._unanswered = self._job = None
+        self._marker = ""
         return super().run_to_completion(context)
 
     def keep_before(self, text: str, marker: str) -> None:
@@ -77,7 +85,8 @@ class WatchedJobOperator(PostHogJobOperator):
         :param text: what will be waited for.
         :param marker: the marker.
         """
-        self._keep(self._task_context, Job(text, marker, time.time(), answered=False))
+        self._unanswered, self._request = Job(text, marker, time.time(), answered=False), {}
+        self._keep(self._task_context, self._unanswered)
 
     def forget_refused(self, error: PostHogError) -> None:
         """Forget it again, if PostHog has surely not begun it.
@@ -85,7 +94,24 @@ class WatchedJobOperator(PostHogJobOperator):
         :param error: what came of asking for it.
         """
         if _has_begun_nothing(error):
+            self._unanswered = self._request = None
             self._forget(self._task_context)
+
+    def cancel(self) -> None:
+        """Cancel the job, where PostHog can; also one that is just being asked for, whose id is not known yet."""
+        if self._job is None and self._request is not None and self.cancel_on_kill:
+            self._job = self._asked_for(self._request)
+        super().cancel()
+
+    def _asked_for(self, request: Mapping[str, Any]) -> Job | None:
+        """Look for a job that PostHog may be beginning at this moment."""
+        for seconds in (0.0, *jobs.HIDDEN_WAITS):
+            time.sleep(seconds)
+            with suppress(PostHogError), self.hook.client.until(time.time() + jobs.CANCEL_SECONDS):
+                for job, verdict in self.find_jobs(request):
+                    if verdict.state == "pending":
+                        return job
+        return self._unanswered
 
     def default_timeout(self) -> float:
         """Return a day."""
@@ -186,12 +212,16 @@ class WatchedJobOperator(PostHogJobOperator):
         """Whether Airflow keeps for later tries what there was."""
         return self._store is not None
 
-    def keep_known(self, at: float, there: Iterable[tuple[str, float]]) -> None:
+    def keep_known(
+        self, at: float, there: Iterable[tuple[str, float]], request: Mapping[str, Any] | None = None
+    ) -> None:
         """Keep what there is before a job is asked for, so that a later try does not take any of it for this one's.
 
         :param at: the server's time of the look.
         :param there: ids of the jobs of the same subject, each with when it was created; at least the newest.
+        :param request: what :meth:`prepare` returned, if PostHog can cancel what is asked for.
         """
+        self._request = request
         self._before = KnownBefore.seen(at, there)
         if self._store is not None:
             self._before.keep(self._store, self._identity)
@@ -201,8 +231,10 @@ class WatchedJobOperator(PostHogJobOperator):
 
         :param error: what came of asking for it.
         """
-        if self._store is not None and _has_begun_nothing(error):
-            known_before.forget(self._store)
+        if _has_begun_nothing(error):
+            self._request = None
+            if self._store is not None:
+                known_before.forget(self._store)
 
     def known(self, call: Call[Any]) -> KnownBefore:
         """Return what there was before this task asked for a job: none of that is an earlier try's.
@@ -214,6 +246,20 @@ class WatchedJobOperator(PostHogJobOperator):
         if self._before is None:
             self._before = KnownBefore.of_run(self._identity, self.server_time(call)[1])
         return self._before
+
+    def found(self, text: str, created: float, request: Mapping[str, Any]) -> Job:
+        """Return a job of an earlier try that was found by what it is about.
+
+        :param text: what is waited for.
+        :param created: when it was created, in seconds since 1970 by PostHog's clock, which may be behind ours.
+        :param request: what :meth:`prepare` returned.
+        """
+        return Job(text, self.marker_of(request), max(created, self._identity.since))
+
+    def _submit(self, identity: Identity, request: Mapping[str, Any]) -> Job:
+        self._job = job = super()._submit(identity, request)
+        self._request = self._unanswered = None
+        return job
 
     def marker_of(self, request: Mapping[str, Any]) -> str:
         """Return the marker of a job that was found by what it is about.
@@ -251,3 +297,20 @@ def _has_begun_nothing(error: PostHogError) -> bool:
     if isinstance(error, PostHogTransportError):
         return not error.sent
     return isinstance(error, PostHogAPIError) and error.status < 500
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of counts; ``None`` if PostHog does not tell one of them, which is not 0.
+
+    :param counts: the counts.
+    """
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))
+
+
+def rows_in_words(rows: int | None) -> str:
+    """Return a number of rows for a log.
+
+    :param rows: how many; ``None`` if PostHog does not tell.
+    """
+    return "rows that PostHog does not count" if rows is None else counted(rows, "row")

@@ -33,7 +33,7 @@ STATE = "posthog_completed_seen"
 #: Seconds by which a look goes back behind the newest that was seen: rows are not written in the order of their times.
 OVERLAP = 600
 #: Seconds by which PostHog's clock may be behind ours, before anything that it completed tells its time.
-_CLOCKS_APART = 86_400
+_CLOCKS_APART = 3_600
 _FAR = 10 * 366 * 86_400.0
 _VERSION = 1
 

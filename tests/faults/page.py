@@ -92,7 +92,9 @@ _AGAIN = """\
 - An event that is sent into PostHog again has the same uuid, so PostHog keeps one. A feature flag may be set twice
   to the same value.
 - Airflow 3.3 and newer store notes for a task. Before 3.3, a retry cannot know the sync or the run of a view that an
-  earlier try began and lost sight of. It starts another one when that has ended."""
+  earlier try began and lost sight of. It starts another one when that has ended.
+  A retry of a backfill takes for its own whatever backfill of the range has ended since the run of the DAG began,
+  and likewise of an experiment's results."""
 _KILLS = """
 ## Kills
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from airflow_provider_posthog.api import system_poll
 from airflow_provider_posthog.emulator.process import EmulatorProcess
@@ -20,10 +20,12 @@ from airflow_provider_posthog.exceptions import (
     PostHogTransportError,
 )
 from airflow_provider_posthog.operators.batch_exports import PostHogRetryBatchExportRunOperator
+from airflow_provider_posthog.operators.warehouse import PostHogSyncSourceOperator
 from airflow_provider_posthog.sensors.batch_exports import PostHogBatchExportRunSensor
 from tests.emulator.client import Client
 from tests.operators.support import connected, context, finish
 from tests.operators.test_batch_exports import FIRST, days_ago, make, operator
+from tests.support.forwarding import connection_through, forward
 from tests.support.scripted import Received, Reply, ScriptedServer
 
 __all__ = ["connected"]
@@ -47,19 +49,15 @@ def lie(connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator
             change(found)
         return found
 
-    def forward(received: Received) -> Reply:
-        kept = {name: received.headers[name] for name in ("authorization", "content-type") if name in received.headers}
-        answer = requests.request(
-            received.method, connected.url + received.path, data=received.body, headers=kept, timeout=10
-        )
-        body = answer.content
-        if "/batch_exports/" in received.path:
-            body = json.dumps(json.loads(body, object_hook=changed)).encode()
-        return Reply(answer.status_code, {"Content-Type": "application/json", "Date": answer.headers["Date"]}, body)
+    def between(received: Received) -> Reply:
+        reply = forward(connected, received)
+        if "/batch_exports/" not in received.path and "/external_data" not in received.path:
+            return reply
+        body = json.dumps(json.loads(reply.body, object_hook=changed)).encode() if reply.body else b""
+        return replace(reply, body=body)
 
-    with ScriptedServer(Reply(by=forward)) as server:
-        text = connected.airflow_connection_json().replace(str(connected.url.rpartition(":")[2]), str(server.port))
-        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", text)
+    with ScriptedServer(Reply(by=between)) as server:
+        monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", connection_through(server, connected))
         yield changes.append
 
 
@@ -82,6 +80,14 @@ def test_a_count_that_is_not_told_is_no_zero(lie: Callable[[Change], None]) -> N
         finish(sensor(min_records=1))
 
 
+def test_nor_is_that_of_a_sync(lie: Callable[[Change], None], connected: EmulatorProcess) -> None:
+    connected.settings(generation="A", warehouse_job_seconds=0.1)
+    lie(null("rows_synced"))
+    task = PostHogSyncSourceOperator(task_id="task", source="Postgres", poll_interval=0.1, deferrable=False)
+    result = finish(task)
+    assert [result["rows"], *(sync["rows"] for sync in result["syncs"])] == [None, None, None]
+
+
 def test_what_is_not_told_cannot_be_compared_with_the_destination(
     lie: Callable[[Change], None], connected: EmulatorProcess, tmp_path: Path
 ) -> None:
@@ -97,6 +103,13 @@ def test_a_backfill_without_runs_is_good_only_if_posthog_says_that_there_was_not
 ) -> None:
     lie(lambda found: found.update({"total_records_count": total}) if "total_records_count" in found else None)
     with pytest.raises(PostHogJobFailed, match="has no run"):
+        finish(operator(start=days_ago(400), end=days_ago(399)))
+
+
+def test_data_that_begin_after_the_range_are_no_reason_to_have_no_run(lie: Callable[[Change], None]) -> None:
+    after = {"adjusted_start_at": f"{days_ago(1):%Y-%m-%d}T00:00:00Z", "total_records_count": 5}
+    lie(lambda found: found.update(after) if "total_records_count" in found else None)
+    with pytest.raises(PostHogJobFailed, match=r"1 of 1 intervals .* has no run"):
         finish(operator(start=days_ago(400), end=days_ago(399)))
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +22,13 @@ from airflow_provider_posthog.operators.batch_exports import (
 )
 from airflow_provider_posthog.operators.experiments import PostHogExperimentResultsOperator
 from airflow_provider_posthog.operators.warehouse import PostHogRunViewOperator, PostHogSyncSourceOperator
-from airflow_provider_posthog.tasks import job_start, known_before, watched_job
+from airflow_provider_posthog.tasks import job, job_start, known_before, watched_job
 from tests.emulator.client import Client
 from tests.operators.support import Store, context, finish, task_deferred
 from tests.operators.test_batch_exports import FIRST, days_ago
 from tests.operators.test_experiments import experiment
+from tests.support.forwarding import connection_through, forward
+from tests.support.scripted import Received, Reply, ScriptedServer
 
 
 class Killed(BaseException):
@@ -113,6 +119,15 @@ def test_what_another_run_has_ended_before_is_not_taken_up(
 
 
 @starting
+def test_what_the_same_operator_has_seen_in_another_run_is_forgotten(kind: Kind) -> None:
+    """As where a test, or Airflow's ``dag.test()``, uses one object for several runs."""
+    task, began = kind.make(), long_ago()
+    before = finish(task, context(run_id="before", began=began))
+    after = finish(task, context(try_number=2, store=Store(), began=began))
+    assert after[kind.job_id] != before[kind.job_id]
+
+
+@starting
 def test_what_ended_before_is_not_taken_up_though_the_first_try_was_killed_as_it_asked(
     kind: Kind, connected: EmulatorProcess
 ) -> None:
@@ -142,15 +157,35 @@ def test_what_the_killed_try_has_started_is_taken_up_though_it_could_not_keep_it
 
 
 @starting
-def test_where_nothing_is_kept_the_beginning_of_the_run_decides(kind: Kind, connected: EmulatorProcess) -> None:
+@pytest.mark.parametrize("ahead", [0, 3600])
+def test_where_nothing_is_kept_the_beginning_of_the_run_decides(
+    kind: Kind, connected: EmulatorProcess, ahead: int
+) -> None:
     before = finish(kind.make(), context(run_id="before", began=long_ago()))
-    connected.advance(5)
+    connected.advance(ahead)
     began = datetime.now(timezone.utc)
     first = finish(kind.make(), context(try_number=2, began=began))
     assert first[kind.job_id] != before[kind.job_id]
     again = finish(kind.make(), context(try_number=2, began=began))
     assert again[kind.job_id] == first[kind.job_id]
     assert kind.posts() == 2
+
+
+@starting
+@pytest.mark.parametrize("kept", [True, False], ids=["with Airflow's store", "without"])
+def test_posthog_s_clock_may_be_behind(kind: Kind, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    """Ours is an hour ahead, in the worker and for the scheduler who wrote down when the run began."""
+    store = Deadly(job_start.STORE_KEY, kept=False) if kept else None
+    for module in (known_before, watched_job, job_start, job):
+        monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: time.time() + 3600, sleep=time.sleep))
+    began = long_ago() + timedelta(hours=1)
+    if kept:
+        with pytest.raises(Killed):
+            kind.make().execute(context(store=store, began=began))
+    else:
+        finish(kind.make(), context(began=began))
+    finish(kind.make(), context(try_number=2, store=store, began=began))
+    assert kind.posts() == 1
 
 
 @pytest.mark.parametrize("kind", ["sync", "view"], indirect=True)
@@ -165,6 +200,37 @@ def test_what_the_killed_try_was_about_to_ask_for_is_asked_for_once(
     assert kind.posts() == times - 1
     assert finish(kind.make(), context(try_number=2, store=store))[kind.job_id]
     assert kind.posts() == 1
+
+
+@pytest.mark.parametrize("kind", ["backfill", "retry", "sync", "view"], indirect=True)
+def test_what_is_just_being_asked_for_is_cancelled_by_a_kill(
+    kind: Kind, connected: EmulatorProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Airflow kills: its handler of SIGTERM calls ``on_kill()`` while the request is open."""
+    connected.settings(batch_run_seconds=600, warehouse_job_seconds=600)
+    task, asked, main = kind.make(), threading.Event(), threading.main_thread()
+
+    def between(received: Received) -> Reply:
+        if received.path.endswith(("/backfills/", "/retry/", "/reload/", "/run/")) and received.method == "POST":
+            signal.pthread_kill(main.ident or 0, signal.SIGUSR1)
+            asked.wait(10)
+        return forward(connected, received)
+
+    def killed(*_: object) -> None:
+        asked.set()
+        task.on_kill()
+        raise Killed
+
+    before = signal.signal(signal.SIGUSR1, killed)
+    try:
+        with ScriptedServer(Reply(by=between)) as server:
+            monkeypatch.setenv("AIRFLOW_CONN_POSTHOG_DEFAULT", connection_through(server, connected))
+            with pytest.raises(Killed):
+                task.execute(context())
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert kind.posts() == 1
+    assert any(call["status"] == 200 for call in connected.calls("/cancel/", "POST"))
 
 
 def test_a_backfill_that_somebody_has_started_is_not_cancelled(connected: EmulatorProcess) -> None:

@@ -175,6 +175,7 @@ def test_what_posthog_refuses_is_forgotten(api: Client, connected: EmulatorProce
     [
         ({"resync": True}, "confirm: is not True, and resync drops what PostHog has loaded"),
         ({"resync": True, "confirm": "yes"}, "confirm: is not True"),
+        ({"resync": "false", "confirm": True}, "resync: is not True or False"),
         ({"schema": "order"}, "Did you mean 'orders'"),
         ({"source": "Stripe"}, "has no such sources, but: Postgres"),
         ({"source": "01a200ca-b698-0000-24c1-84e2ab7ef77e"}, "PostHog knows no"),
@@ -219,6 +220,12 @@ def test_a_view_that_is_skipped_has_failed(
 def test_a_view_that_cannot_be_run_is_refused(api: Client, connected: EmulatorProcess, name: str, text: str) -> None:
     with pytest.raises(PostHogSettingsError, match=text):
         to_the_end(view(view=name))
+    assert not connected.calls("/run/", "POST")
+
+
+def test_a_text_is_no_full_refresh(api: Client, connected: EmulatorProcess) -> None:
+    with pytest.raises(PostHogSettingsError, match="full_refresh: is not True or False"):
+        to_the_end(view(full_refresh="false"))
     assert not connected.calls("/run/", "POST")
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from airflow_provider_posthog.api import system_poll
+from airflow_provider_posthog.api import jobs, system_poll
+from airflow_provider_posthog.api.watched import Watched, deciding_run, row, run_text
 from airflow_provider_posthog.emulator.process import EmulatorProcess
 from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogJobFailed, PostHogSettingsError
 from airflow_provider_posthog.sensors.batch_exports import PostHogBatchExportRunSensor
@@ -116,6 +117,28 @@ def test_a_backfill_of_the_interval_alone_is_not_the_scheduled_run(
     connected.advance(5)
     with pytest.raises(outcome_errors().timeout):
         finish(sensor(days, deferrable=deferrable, timeout=1.0))
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "backfill", "state", "told"),
+    [
+        ("Running", "Completed", "pending", "2"),
+        ("Starting", "Failed", "pending", "2"),
+        ("Failed", "Completed", "succeeded", "2"),
+        ("Completed", "Completed", "succeeded", "1"),
+        ("Completed", "Failed", "succeeded", "1"),
+    ],
+)
+def test_a_backfill_s_run_does_not_stand_for_a_scheduled_one_that_goes_on_or_is_good(
+    scheduled: str, backfill: str, state: str, told: str
+) -> None:
+    made = {"batch_export": "e", "created_at": "2026-11-02T00:10:00Z"}
+    made |= {"data_interval_start": "2026-11-01T00:00:00Z", "data_interval_end": "2026-11-02T00:00:00Z"}
+    runs = [{**made, "id": "1", "status": scheduled}, {**made, "id": "2", "status": backfill, "backfill": "b"}]
+    text = run_text("e", datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+    rows = [row(run) for run in runs]
+    assert jobs.WATCHED.judge({"id": text, "rows": rows, "at": 0.0}).state == state
+    assert (deciding_run(Watched.parse(text), rows) or {})["id"] == told
 
 
 def test_a_run_that_begins_late_as_posthog_s_do_is_waited_for(

@@ -19,12 +19,12 @@ from airflow_provider_posthog.exceptions import (
     PostHogJobFailed,
     PostHogTransportError,
 )
-from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, total, window_of
+from airflow_provider_posthog.tasks.batch_export import describe, find, runs_between, summary, window_of
 from airflow_provider_posthog.tasks.export_proof import DestinationCount, is_of_events
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.interval import interval_of
 from airflow_provider_posthog.tasks.log_lines import counted
-from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
+from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator, rows_in_words, total
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -141,7 +141,7 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             if live is not None:
                 self.log.info("Taking up backfill %s of the same range, which goes on already", live.get("id"))
                 return backfill_text(export_id, str(live["id"]), SOMEBODYS), {}
-            self.keep_known(at, ((str(backfill["id"]), _created(backfill)) for backfill in same))
+            self.keep_known(at, ((str(backfill["id"]), _created(backfill)) for backfill in same), request)
             call = batch_exports.start_backfill(export_id, start_at=request["start_at"], end_at=request["end_at"])
             try:
                 answer = self.hook.client.send(call)
@@ -166,13 +166,13 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the backfills of the same range that this task may have started, newest first."""
         known = self.known(batch_exports.retrieve(request["export"]))
-        marker = self.marker_of(request)
         for backfill in self.hook.client.pages(batch_exports.backfills(request["export"])):
             at, backfill_id = _created(backfill), str(backfill["id"])
             if at < known.until and not states.is_live(backfill):
                 return
             if _is_of(backfill, request) and not known.has(backfill_id, at):
-                yield Job(backfill_text(request["export"], backfill_id, at), marker, at), states.of_run(backfill)
+                text = backfill_text(request["export"], backfill_id, at)
+                yield self.found(text, at, request), states.of_run(backfill)
 
     def _same(self, request: Mapping[str, Any], page: batch_exports.BackfillPage) -> list[Mapping[str, Any]]:
         """Return the backfills of the same range among the newest."""
@@ -207,9 +207,12 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
         runs = self._proved_runs(export, backfill, (start, end), job)
         summaries = [summary(run) for run in runs]
         rows, size = (total(counts[name] for counts in summaries) for name in ("rows", "bytes"))
-        told = "rows that PostHog does not count" if rows is None else counted(rows, "row")
         self.concludes(
-            "Backfill %s: %s, %s bytes in %s", backfill_id, told, f"{size or 0:,}", counted(len(runs), "run")
+            "Backfill %s: %s, %s bytes in %s",
+            backfill_id,
+            rows_in_words(rows),
+            f"{size or 0:,}",
+            counted(len(runs), "run"),
         )
         return {
             **result,
@@ -243,7 +246,8 @@ class PostHogBackfillBatchExportOperator(WatchedJobOperator):
             self.log.info("Backfill %s had no data to write", backfill.get("id"))
             return []
         first = moment(backfill.get("adjusted_start_at")) or window[0]  # PostHog leaves out what is before all data
-        wanted = [interval for interval in Schedule.of(export).split(*window) if interval[1] > first]
+        intervals = Schedule.of(export).split(*window)
+        wanted = [interval for interval in intervals if interval[1] > first] or intervals
         bad = [_fault(runs.get(interval), interval) for interval in wanted]
         faults = [fault for fault in bad if fault is not None]
         if faults:

@@ -107,7 +107,7 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
             if at > last:
                 break
             time.sleep(0.5)  # a run is told from those before by whole seconds
-        self.keep_known(at, ((str(run["id"]), row(run)["created"] or 0.0) for run in runs))
+        self.keep_known(at, ((str(run["id"]), row(run)["created"] or 0.0) for run in runs), request)
         try:
             self.hook.client.send(batch_exports.retry_run(export_id, str(run_id)))
         except PostHogError as error:
@@ -118,12 +118,11 @@ class PostHogRetryBatchExportRunOperator(WatchedJobOperator):
     def find_jobs(self, request: Mapping[str, Any]) -> Iterator[tuple[Job, Verdict]]:
         """Yield the runs of the interval that this task may have started, newest first."""
         known = self.known(batch_exports.retrieve(request["export"]))
-        marker = self.marker_of(request)
         for run in sorted(self._runs(request), key=lambda run: str(run.get("created_at")), reverse=True):
             created = row(run)["created"] or 0.0
             if not known.has(str(run["id"]), created):
                 text = run_text(request["export"], *window_of(request), since=created)
-                yield Job(text, marker, created), states.of_run(row(run))
+                yield self.found(text, created, request), states.of_run(row(run))
 
     def _runs(self, request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         window = window_of(request)

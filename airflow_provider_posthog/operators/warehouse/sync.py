@@ -13,7 +13,7 @@ from airflow_provider_posthog.api.watched import Watched, row, since
 from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogSettingsError, clean
 from airflow_provider_posthog.tasks.identity import Job
 from airflow_provider_posthog.tasks.log_lines import counted
-from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator
+from airflow_provider_posthog.tasks.watched_job import WatchedJobOperator, rows_in_words, total
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,8 +38,8 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
         cancelled.
     :param confirm: has to be True for ``resync``.
     :param kwargs: as :class:`~airflow_provider_posthog.tasks.job.PostHogJobOperator`.
-    :returns: ``source_id``, ``rows`` (int, of all syncs), ``syncs`` (list of ``id``, ``schema``, ``status``, ``rows``,
-        ``error``), ``project_id`` (int), ``host``.
+    :returns: ``source_id``, ``rows`` (int, of all syncs; null if PostHog does not tell that of one), ``syncs`` (list of
+        ``id``, ``schema``, ``status``, ``rows``, ``error``), ``project_id`` (int), ``host``.
     :raises PostHogSettingsError: if the source or table cannot be found, or ``resync`` is not confirmed.
     :raises PostHogJobFailed: if a sync failed, with PostHog's reason, or PostHog has begun none within 15 minutes.
     """
@@ -64,6 +64,8 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
 
     def prepare(self) -> dict[str, Any]:
         """Find the source and its tables."""
+        if not isinstance(self.resync, bool):  # the text "false" would drop all that was loaded
+            raise PostHogSettingsError("resync", "is not True or False.", "Write one of the two.")
         if self.resync and self.confirm is not True:
             raise PostHogSettingsError(
                 "confirm",
@@ -150,12 +152,12 @@ class PostHogSyncSourceOperator(WatchedJobOperator):
             return result
         first = {job["of"]: job for job in reversed(since(watched, self.look(watched)["rows"]))}
         syncs = [
-            {"id": job["id"], "schema": names.get(schema), "status": job["status"], "rows": job["rows"] or 0}
+            {"id": job["id"], "schema": names.get(schema), "status": job["status"], "rows": job["rows"]}
             | {"error": job["error"]}
             for schema, job in sorted(first.items())
         ]
-        rows = sum(job["rows"] for job in syncs)
-        self.concludes("Synced %s: %s", counted(len(syncs), "table"), counted(rows, "row"))
+        rows = total(job["rows"] for job in syncs)
+        self.concludes("Synced %s: %s", counted(len(syncs), "table"), rows_in_words(rows))
         return {**result, "rows": rows, "syncs": syncs}
 
     def link(self, job: Job) -> str:

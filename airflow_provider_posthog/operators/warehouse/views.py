@@ -54,10 +54,12 @@ class PostHogRunViewOperator(WatchedJobOperator):
 
     def prepare(self) -> dict[str, Any]:
         """Find the view."""
+        if not isinstance(self.full_refresh, bool):
+            raise PostHogSettingsError("full_refresh", "is not True or False.", "Write one of the two.")
         view = self._find()
         if view.get("is_materialized") is False:
             raise PostHogSettingsError("view", "is not materialized.", "Materialize it in PostHog first.")
-        return {"view": str(view["id"]), "full_refresh": bool(self.full_refresh)}
+        return {"view": str(view["id"]), "full_refresh": self.full_refresh}
 
     def _find(self) -> Mapping[str, Any]:
         text, client = self.view.strip() if isinstance(self.view, str) else "", self.hook.client
