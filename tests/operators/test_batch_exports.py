@@ -321,6 +321,17 @@ def test_pausing_and_going_on_say_what_was(api: Client, connected: EmulatorProce
     assert told == [(True, False), (True, True), (False, True), (False, False)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "word"), [(PostHogPauseBatchExportOperator, "pause"), (PostHogUnpauseBatchExportOperator, "unpause")]
+)
+def test_a_pause_that_posthog_only_says_is_none(api: Client, connected: EmulatorProcess, kind: Any, word: str) -> None:
+    if word == "unpause":
+        finish(PostHogPauseBatchExportOperator(task_id="before", batch_export=FIRST))
+    connected.faults(method="POST", path=f"*/{word}/", status=200, body={"paused": word == "pause"})
+    with pytest.raises(PostHogJobFailed, match=f"is still {'not ' if word == 'pause' else ''}paused"):
+        finish(kind(task_id="task", batch_export=FIRST))
+
+
 @pytest.fixture
 def lake(api: Client, connected: EmulatorProcess, tmp_path: Path) -> Path:
     """The folder of a destination that really gets the rows."""
