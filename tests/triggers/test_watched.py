@@ -226,3 +226,22 @@ def test_every_kind_of_what_is_waited_for_has_a_name_in_words() -> None:
         text = str(Watched(what, tuple(f"n{number}" for number in range(count)), 7))
         assert "/" not in WATCHED.named(text)
     assert FILE_DOWNLOAD.named("7") == "file download 7"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "state"),
+    [
+        (("Completed", "Completed"), "succeeded"),
+        (("Completed", "Failed"), "failed"),
+        (("Failed", "Completed"), "failed"),
+        (("Failed", "Running"), "failed"),
+        (("Completed", "Running"), "pending"),
+    ],
+)
+def test_each_schema_of_a_sync_counts(statuses: tuple[str, str], state: str) -> None:
+    rows = [
+        {"id": of, "of": of, "backfill": None, "status": status, "created": 100.0, "rows": 1, "error": None}
+        for of, status in zip((SCHEMA, VIEW), statuses, strict=True)
+    ]
+    text = str(Watched("sync", (SOURCE, f"{SCHEMA},{VIEW}"), 50))
+    assert watched.judge({"id": text, "rows": rows, "at": 200.0}).state == state
