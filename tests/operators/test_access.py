@@ -207,6 +207,21 @@ def test_a_retry_reads_no_events_again_and_a_published_folder_is_left(
         export(lab, lab.resolve())
 
 
+def test_a_profile_that_queries_do_not_show_is_an_error_and_leaves_no_folder(lab: Lab) -> None:
+    operator = PostHogExportPersonDataOperator(
+        task_id="access", path=f"file://{lab.folder}/access/ann", persons=lab.resolve()
+    )
+    rows = operator.client.rows
+
+    def lagging(sql: str, values: Any, *kinds: Any) -> Any:
+        return [] if "is_identified" in sql else rows(sql, values, *kinds)
+
+    operator.client.rows = lagging  # type: ignore[method-assign]  # a replica that is behind
+    with pytest.raises(PostHogIncompleteError, match="PostHog shows 0 of 1 profiles"):
+        operator.execute(context())
+    assert not list((lab.folder / "access").iterdir())
+
+
 def test_events_that_are_not_all_are_an_error_and_leave_no_folder(lab: Lab) -> None:
     operator = PostHogExportPersonDataOperator(
         task_id="access", path=f"file://{lab.folder}/access/ann", persons=lab.resolve()
