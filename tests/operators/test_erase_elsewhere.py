@@ -105,6 +105,17 @@ def test_rows_under_a_uuid_from_before_a_merge_go_too(lab: Lab, warehouse: Datab
     assert (done["deleted"], done["left"], ids(warehouse)) == (2, 0, {STRANGER})
 
 
+@pytest.mark.parametrize("kind", ["TEXT", "CHAR(32)"])
+def test_rows_under_a_uuid_without_dashes_go_too(lab: Lab, warehouse: Database, kind: str) -> None:
+    """As other tools and databases write it; a capital or not."""
+    old = first_uuid(lab, lab.names[1])
+    warehouse.run(f"CREATE TABLE persons (id {kind})")
+    for text in (lab.person, old.upper(), STRANGER):
+        warehouse.run(f"INSERT INTO persons VALUES ('{text.replace('-', '')}')")
+    assert erase(lab.resolve())["deleted"] == 2
+    assert ids(warehouse) == {STRANGER.replace("-", "")}
+
+
 def test_rows_in_the_quarantine_of_a_table_go_with_it_and_the_certificate_is_told(
     lab: Lab, warehouse: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,7 +267,7 @@ def test_files_that_a_transfer_has_written(lab: Lab, tmp_path: Path, monkeypatch
 
 def test_a_folder_in_which_nobody_can_tell_is_an_error(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
-    (tmp_path / "lake" / "a.csv").write_text(f"who\n{lab.name}\n")
+    (tmp_path / "lake" / "a.csv").write_text(f"who,id\n{lab.name},x\nanother,{lab.person.replace('-', '')}\n")
     request = lab.resolve()
     with pytest.raises(PostHogIncompleteError, match=r"a\.csv has no column 'distinct_id'"):
         erase_files(request, f"file://{tmp_path}/lake")
@@ -264,7 +275,8 @@ def test_a_folder_in_which_nobody_can_tell_is_an_error(lab: Lab, tmp_path: Path)
         erase_files(request, f"file://{tmp_path}/nowhere")
     with pytest.raises(PostHogSettingsError, match="is empty"):
         erase_files(request, f"file://{tmp_path}/lake", name=" ")
-    assert erase_files(request, f"file://{tmp_path}/lake", distinct_id_column="who")["deleted"] == 1
+    columns = {"distinct_id_column": "who", "person_id_column": "id"}
+    assert erase_files(request, f"file://{tmp_path}/lake", **columns)["deleted_by"] == {"who": 1, "id": 1}
 
 
 def test_files_in_s3(s3: tuple[Any, Any]) -> None:
@@ -284,14 +296,15 @@ def test_files_in_s3(s3: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize("kind", ["snowflake", "gcpbigquery"])
 def test_warehouses_by_their_hooks(lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     made = Warehouse(kind)
-    made.fill((lab.name, "x"), ("stranger", lab.person.upper()), ("stranger", STRANGER))
+    bare = lab.person.replace("-", "")
+    made.fill((lab.name, "x"), ("stranger", lab.person.upper()), ("stranger", STRANGER), ("stranger", bare))
     hook = SimpleNamespace(get_conn=lambda: made, use_legacy_sql=True)
     monkeypatch.setattr(SqlDatabase, "_hook", lambda self: hook)
     monkeypatch.setattr(Warehouse, "close", lambda self: None)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f'{{"conn_type": "{kind}"}}')
     columns = {"distinct_id_column": '"distinct-id"', "person_id_column": "person_id"}
     done = erase(lab.resolve(), table="events", **columns)
-    assert (done["deleted"], done["left"], made.numbers()) == (2, 0, [2])
+    assert (done["deleted"], done["left"], made.numbers()) == (3, 0, [2])
     assert "time travel" in done["old_pages"].lower()
     assert hook.use_legacy_sql is False
     assert lab.name not in "".join(made.statements)

@@ -147,4 +147,4 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
     def _criteria(self, work: WorkFile) -> list[Criterion]:
         from airflow_provider_posthog.load.removal import Criterion
 
-        return [Criterion(column.name, self.values(work, column), column.any_case) for column in self.columns]
+        return [Criterion(column.name, self.spelt(work, column), column.any_case) for column in self.columns]
