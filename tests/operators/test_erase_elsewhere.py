@@ -26,6 +26,7 @@ from airflow_provider_posthog.operators.erasure import PostHogEraseFromFilesOper
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.erasure.support import Lab, ago, new_lab
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
+from tests.load.mariadb import MariaDB, mariadb_database
 from tests.load.test_hashed_removal import Warehouse
 from tests.operators.support import connect, context
 from tests.support.s3 import BUCKET
@@ -45,12 +46,19 @@ def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     return new_lab(tidied, monkeypatch, tmp_path)
 
 
-@pytest.fixture(params=["duckdb", "sqlite", "postgres"])
+@pytest.fixture(params=["duckdb", "sqlite", "postgres", "mariadb"])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     if request.param == "postgres":
         with postgres_database() as found:
             monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", found.airflow_connection())
             yield found
+        return
+    if request.param == "mariadb":
+        with mariadb_database() as maria:
+            hook = SimpleNamespace(get_conn=maria.connect, insert_rows=None, placeholder="%s")
+            monkeypatch.setattr(SqlDatabase, "_hook", lambda self: hook)
+            monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", '{"conn_type": "mysql"}')
+            yield maria
         return
     folder = tmp_path / "warehouse"
     folder.mkdir()
@@ -114,6 +122,15 @@ def test_rows_under_a_uuid_without_dashes_go_too(lab: Lab, warehouse: Database, 
         warehouse.run(f"INSERT INTO persons VALUES ('{text.replace('-', '')}')")
     assert erase(lab.resolve())["deleted"] == 2
     assert ids(warehouse) == {STRANGER.replace("-", "")}
+
+
+@pytest.mark.parametrize("kind", ["mssql", "trino", "vertica"])
+def test_a_database_of_another_kind_is_refused_with_those_that_will_do(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f'{{"conn_type": "{kind}"}}')
+    with pytest.raises(PostHogSettingsError, match=f"type {kind}, where .* SQLite, MySQL, MariaDB, Snowflake or"):
+        erase(lab.resolve())
 
 
 def test_rows_in_the_quarantine_of_a_table_go_with_it_and_the_certificate_is_told(
@@ -200,6 +217,8 @@ def test_erased_values_are_not_in_the_database_s_files_or_it_is_said(lab: Lab, w
         assert done["old_pages"] is None
         for path in warehouse.path.parent.iterdir():
             assert b"secret-" not in path.read_bytes()
+    elif isinstance(warehouse, MariaDB):
+        assert "OPTIMIZE TABLE `persons`" in done["old_pages"]
     else:
         assert 'VACUUM (FULL) "persons"' in done["old_pages"]
     assert ids(warehouse) == {STRANGER}
