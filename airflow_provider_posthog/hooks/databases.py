@@ -114,8 +114,8 @@ class SqlDatabase:
         """Connect, and begin a transaction; what is not committed when the connection is closed was never there.
 
         :returns: the connection (PEP 249), and what stands for a value in a statement.
-        :raises PostHogSettingsError: if the database is another than PostgreSQL, DuckDB and SQLite, or cannot be
-            reached with what is installed.
+        :raises PostHogSettingsError: if the database is another than PostgreSQL, DuckDB, SQLite, MySQL and MariaDB, or
+            cannot be reached with what is installed.
         """
         if self.kind == _POSTGRES:
             connection = self._postgres()
@@ -125,12 +125,13 @@ class SqlDatabase:
             connection = self._duckdb()
             connection.begin()
             return connection, "?"
-        if self.kind == "sqlite":
+        if self.kind in ("sqlite", "mysql"):
             return self._plain()
         raise PostHogSettingsError(
             "sql_conn_id",
             f"is a connection of type {self.kind or 'none'}, where this package erases no rows.",
-            "Name one of PostgreSQL, DuckDB, SQLite, Snowflake or BigQuery, or erase the rows by a task of your own.",
+            "Name one of PostgreSQL, DuckDB, SQLite, MySQL, MariaDB, Snowflake or BigQuery, or erase the rows by a "
+            "task of your own.",
         )
 
     def parts(self, table: str, tag: str) -> Parts | None:
@@ -143,7 +144,7 @@ class SqlDatabase:
 
         if not keeps_parts(self.kind):
             return None
-        return Parts(self._plain if self.kind == "mysql" else self.connect, self.kind, table, tag)
+        return Parts(self.connect, self.kind, table, tag)
 
     def connect_by_hook(self) -> Any:  # noqa: ANN401 - PEP 249
         """Connect as Airflow's own hook does; each statement is committed by itself.
@@ -214,7 +215,7 @@ class SqlDatabase:
             connection.close()
             raise PostHogSettingsError(
                 "sql_conn_id",
-                f"its connections ({self.kind}) commit each statement by itself: half a load would stay.",
+                f"its connections ({self.kind}) commit each statement by itself: half of what a task does would stay.",
                 "Give it transactions in the connection's extra, or name another connection.",
             )
         return _kept(connection) if self.kind == "sqlite" else connection, getattr(hook, "placeholder", "%s")

@@ -12,7 +12,7 @@ from airflow_provider_posthog.hooks.databases import SqlDatabase
 
 #: Rows that are fetched at once.
 ROWS = 5_000
-#: What :meth:`SqlDatabase.connect` reaches.
+#: What is read by :meth:`SqlDatabase.connect`.
 _OWN = frozenset({"postgres", "duckdb", "motherduck", "sqlite"})
 
 

@@ -20,8 +20,10 @@ _BARE = re.compile(r"\bvalue .*(?= can't be cast| to [A-Z])", re.DOTALL)
 #: What databases say of a schema, or a database of MySQL, that is not there; and what to do.
 _NO_SCHEMA = re.compile(r"(?i)\bschema\b.*\bdoes not exist|\bunknown database\b", re.DOTALL)
 _MAKE_IT = " Create the schema: tasks make tables, and no schemas."
-#: PostgreSQL's classes of errors whose text holds values: data exceptions and violated constraints.
-_WITH_VALUES = ("22", "23")
+#: The classes of errors whose text holds values: data exceptions, violated constraints, and MySQL's general one.
+_WITH_VALUES = ("22", "23", "HY")
+#: PostgreSQL's class, and MySQL's state and number, of errors that a trigger or function raises, in its own words.
+_RAISED, _SIGNAL = ("P0", "45"), 1644
 #: Where MySQL and DuckDB put the names of things. Each is at an end of the text, where no value can stand for it.
 _PLACES = (
     ("column", re.compile(r"\bcolumn (?:`[^`]+`\.)*[`']([^`']+)[`'] at row \d+$")),
@@ -73,7 +75,7 @@ def _sentence(error: Exception, state: str | None) -> str:
     if state is None or state.startswith(_WITH_VALUES):
         text = _BARE.sub("value ...", text)
         text = _OPEN.sub(r"\1...\1", _QUOTED.sub(r"\1...\1", _IN_PARENTHESES.sub("value (...)", text)))
-    if state is not None and state.startswith("P0"):  # quoted or not, the text is the user's own
+    if (state or "").startswith(_RAISED) or _SIGNAL in error.args[:1]:  # quoted or not, the text is the user's own
         text = "a trigger or function raised an exception of its own"
     affected = ", ".join(f"{what} {name}" for what, name in names.items())
     shown = clean(text.partition("\n")[0]).rstrip(".!") + (f" ({clean(affected)})" if names else "")

@@ -62,23 +62,37 @@ class TableOfMySQL:
                 "one table one after the other."
             )
 
-    def check_engine(self) -> None:
+    def check_erasable(self) -> None:
+        """Check that rows can be deleted, and are gone then.
+
+        :raises PostHogSettingsError: if the table's engine has no transactions, it is a view, or keeps its history.
+        """
+        self.check_engine("half an erasure")
+        if any("VERSIONED" in text_of(kind).upper() for kind, *_ in self._rows_of(_ENGINE, self._at)):
+            raise PostHogSettingsError(
+                "table",
+                f"is {self._name}, whose deleted rows stay in its history (SYSTEM VERSIONING).",
+                "Run ALTER TABLE ... DROP SYSTEM VERSIONING before, and ADD it after.",
+            )
+
+    def check_engine(self, half: str = "half a load") -> None:
         """Check that what is written to the table can be undone.
 
+        :param half: what would stay otherwise.
         :raises PostHogSettingsError: if its engine has no transactions, or it is a view, whose engine is not known.
         """
         rows = self._rows_of(_ENGINE, self._at)
         if not rows:
             return
-        kind, engine, transactions = (_text(value) for value in rows[0])
+        kind, engine, transactions = (text_of(value) for value in rows[0])
         if "VIEW" in kind.upper():
             raise PostHogSettingsError(
-                "table", f"is {self._name}, a view: half a load might stay in its table.", "Name the table itself."
+                "table", f"is {self._name}, a view: {half} might stay in its table.", "Name the table itself."
             )
         if transactions.upper() != "YES":
             raise PostHogSettingsError(
                 "table",
-                f"is {self._name}, whose engine ({engine or 'not known'}) has no transactions: half a load would stay.",
+                f"is {self._name}, whose engine ({engine or 'not known'}) has no transactions: {half} would stay.",
                 "Run once: ALTER TABLE ... ENGINE = InnoDB, or, for a new table, make it with ENGINE = InnoDB.",
             )
 
@@ -90,11 +104,14 @@ class TableOfMySQL:
         """
         texts = sum(family_of(schema.field(name)) == "text" for name in key)
         size = (_INDEX - _OTHER * (len(key) - texts)) // _CHARACTER // max(texts, 1)
-        known = {_text(name) for (name,) in self._rows_of(_COLLATION, [])}
+        known = {text_of(name) for (name,) in self._rows_of(_COLLATION, [])}
         collation = next((name for name in _COLLATIONS if name in known), _COLLATIONS[-1])
         return f"VARCHAR({size}) CHARACTER SET utf8mb4 COLLATE {collation}"
 
 
-def _text(value: object) -> str:
-    """Return a value of the catalogue, which some drivers return as bytes."""
+def text_of(value: object) -> str:
+    """Return a value of the catalogue, which some drivers return as bytes.
+
+    :param value: the value.
+    """
     return value.decode() if isinstance(value, (bytes, bytearray)) else str(value)

@@ -55,6 +55,12 @@ def clear(connection: Any, kind: str, table: str, *, rewrite: bool = True) -> st
         return _clear_duckdb(connection, rewrite=rewrite)
     if kind == "motherduck":
         return "MotherDuck keeps snapshots of the time before, from which erased rows can be restored for a while."
+    if kind == "mysql":
+        name = ".".join(quote(part, "`") for part in parse_table(table, parts=2))
+        return (
+            f"InnoDB keeps erased rows in the table's pages until they are rewritten (OPTIMIZE TABLE {name}), and the "
+            "server in its binary log, replicas and backups until these expire."
+        )
     name = ".".join(quote(part) for part in parse_table(table, parts=3, fold=str.lower))
     return (
         f"PostgreSQL keeps erased rows in the table's pages until they are rewritten (VACUUM (FULL) {name}), and in "

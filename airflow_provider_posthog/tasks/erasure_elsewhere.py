@@ -54,8 +54,9 @@ class EraseElsewhereOperator(PostHogErasureOperator):
         deleted, even if the proof is ``PARTIAL``, and both numbers are reported. Without it the rows of everybody in
         the work file are.
     :param distinct_id_column: the column with distinct ids; compared as it is written.
-    :param person_id_column: the column with person UUIDs, as text or ``uuid``. Rows under the UUID that a person had
-        before a merge are deleted too. For a table of events this column is not enough, as an event may carry any UUID.
+    :param person_id_column: the column with person UUIDs, as text (in any case, with dashes or without) or ``uuid``.
+        Rows under the UUID that a person had before a merge are deleted too. For a table of events this column is not
+        enough, as an event may carry any UUID.
     :param email_column: a column with e-mail addresses, compared in any case. Needs ``identifiers_path``.
     :param identifiers_path: the file of the request, as ``PostHogResolvePersonsOperator`` takes it, for its addresses;
         the work file has none. Distinct ids that are addresses are also searched.
@@ -158,6 +159,17 @@ class EraseElsewhereOperator(PostHogErasureOperator):
                 )
             else:
                 yield from (text for name in person.distinct_ids if "@" in name for text in spellings(name))
+
+    def spelt(self, work: WorkFile, column: Column) -> Iterator[str]:
+        """Yield the same, and how others than PostHog may write it: UUIDs without dashes.
+
+        :param work: the work file.
+        :param column: the column.
+        """
+        for value in self.values(work, column):
+            yield value
+            if column.kind == "person_id":
+                yield value.replace("-", "")
 
     def describe(self) -> str:
         """Say for how many persons it was done, for a log or a certificate."""

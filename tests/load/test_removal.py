@@ -12,27 +12,42 @@ import pytest
 
 from airflow_provider_posthog.erasure.addresses import spellings
 from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load.mysql_removal import MySQLRemoval
 from airflow_provider_posthog.load.removal import Criterion, Removal, as_text
 from tests.load.databases import Database, DuckDB, Postgres, SQLite, merging, postgres_database
+from tests.load.mariadb import MariaDB, mariadb_database
 
 UUID = "3dc16883-e41d-573c-94ce-5d5370469f17"
 OTHER = "00000000-0000-4000-8000-000000000001"
 STRANGE = ["Ann", 'o\'brien "x"; DROP TABLE events', "50% {a} ? %s", "snow\u2603man", "two\nlines", "a,b", " "]
 
 
-@pytest.fixture(params=["duckdb", "psycopg2", "psycopg", "sqlite"])
+@pytest.fixture(params=["duckdb", "psycopg2", "psycopg", "sqlite", "mariadb"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "duckdb":
         yield DuckDB(tmp_path / "file.duckdb", held=True)
     elif request.param == "sqlite":
         yield SQLite(tmp_path / "file.sqlite")
+    elif request.param == "mariadb":
+        with mariadb_database() as maria:
+            # In which names in the tests' statements stand in the same quotes as elsewhere.
+            maria.options = {"sql_mode": "ANSI_QUOTES"}
+            yield maria
     else:
         with postgres_database() as found:
             yield found.through(request.param)
 
 
+def removal_of(database: Database, connection: Any, table: str = "events") -> Removal:
+    if isinstance(database, DuckDB):
+        connection.begin()
+    if isinstance(database, MariaDB):
+        return MySQLRemoval(connection, table)
+    return Removal(connection, table, "%s" if isinstance(database, Postgres) else "?")
+
+
 def fill(database: Database, rows: list[tuple[str | None, str | None]], kind: str = "UUID") -> None:
-    value = "%s" if isinstance(database, Postgres) else "?"
+    value = "%s" if isinstance(database, (Postgres, MariaDB)) else "?"
     with closing(database.connect()) as connection:
         cursor = connection.cursor()
         cursor.execute(f'CREATE TABLE events (n INTEGER, "distinct%id" TEXT, person_id {kind})')
@@ -43,11 +58,8 @@ def fill(database: Database, rows: list[tuple[str | None, str | None]], kind: st
 
 def remove(database: Database, names: list[str], uuids: list[str], table: str = "events") -> dict[str, int]:
     with closing(database.connect()) as connection:
-        if isinstance(database, DuckDB):
-            connection.begin()
-        value = "%s" if isinstance(database, Postgres) else "?"
         criteria = [Criterion("distinct%id", iter(names)), Criterion("person_id", iter(uuids), any_case=True)]
-        removed = Removal(connection, table, value).run(criteria)
+        removed = removal_of(database, connection, table).run(criteria)
         connection.commit()
         return removed
 
@@ -78,13 +90,20 @@ def test_uuids_in_capitals_are_the_same(database: Database) -> None:
 KINDS = {
     "postgres": {"text[]": "ARRAY['ann']", "jsonb": "'\"ann\"'", "json": "'[\"ann\"]'", "bytea": "'ann'"},
     "duckdb": {"VARCHAR[]": "['ann']", "JSON": "'\"ann\"'", "STRUCT(id VARCHAR)": "{'id': 'ann'}", "BLOB": "'ann'"},
-    "sqlite": {"JSON": "'[\"ann\"]'"},
+    "sqlite": {"JSON": "'[\"ann\"]'", "VARBINARY(9)": "'ann'"},
+    "mariadb": {
+        "JSON": "'[\"ann\"]'",
+        "VARBINARY(9)": "'ann'",
+        "BINARY(16)": "'ann'",
+        "MEDIUMBLOB": "'ann'",
+        "SET('ann', 'bob')": "'ann'",
+    },
 }
 
 
 def test_a_column_whose_values_are_not_one_identifier_each_is_refused(database: Database) -> None:
     """Compared as texts they would be nobody's, and "0 are left" would be said of rows that are there."""
-    name = {DuckDB: "duckdb", SQLite: "sqlite"}.get(type(database), "postgres")
+    name = {DuckDB: "duckdb", SQLite: "sqlite", MariaDB: "mariadb"}.get(type(database), "postgres")
     for number, (kind, value) in enumerate(KINDS[name].items()):
         table = f"t{number}"
         database.run(f'CREATE TABLE {table} ("distinct%id" {kind}, person_id TEXT)')
@@ -143,19 +162,14 @@ def test_rows_that_stay_although_deleted_are_an_error() -> None:
 def test_a_kill_before_the_commit_changes_nothing(database: Database) -> None:
     fill(database, [("a", UUID)])
     with closing(database.connect()) as connection:
-        if isinstance(database, DuckDB):
-            connection.begin()
-        value = "%s" if isinstance(database, Postgres) else "?"
         criteria: list[Any] = [Criterion("distinct%id", iter(["a"]))]
-        assert Removal(connection, "events", value).run(criteria) == {"distinct%id": 1}
+        assert removal_of(database, connection).run(criteria) == {"distinct%id": 1}
     assert database.count() == 1
 
 
 def _erased(database: Database, names: list[str], uuids: list[str], table: str = "people") -> Removal:
     with closing(database.connect()) as connection:
-        if isinstance(database, DuckDB):
-            connection.begin()
-        removal = Removal(connection, table, "%s" if isinstance(database, Postgres) else "?")
+        removal = removal_of(database, connection, table)
         removal.run([Criterion("it's", iter(names)), Criterion("person_id", iter(uuids), any_case=True)])
         connection.commit()
         return removal
@@ -165,6 +179,8 @@ def _erased(database: Database, names: list[str], uuids: list[str], table: str =
 def test_rows_in_quarantine_go_too_and_no_others(database: Database, table: str) -> None:
     if table != "people" and isinstance(database, SQLite):
         table = "main.people"
+    elif table != "people" and isinstance(database, MariaDB):
+        table = "warehouse.people"
     elif table != "people":
         database.run('CREATE SCHEMA "Some""thing"')
     database.run(f"""CREATE TABLE {table} (n INTEGER PRIMARY KEY, "it's" TEXT, person_id TEXT, price INTEGER)""")

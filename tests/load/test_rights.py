@@ -203,6 +203,27 @@ def test_names_are_told_of_what_a_driver_says_and_values_are_not(arguments: tupl
     assert "jane" not in str(refused.value)
 
 
+class _Told(Exception):
+    def __init__(self, number: int, text: str, sqlstate: str | None) -> None:
+        super().__init__(number, text)
+        self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize(
+    ("error", "told_so"),
+    [
+        (_Told(1366, "Incorrect integer value: 'jane' for column 'n' at row 1", "HY000"), "(column n)"),
+        (_Told(1644, "no jane, please", "45000"), "an exception of its own"),
+        (_Told(1644, "no jane, please", None), "an exception of its own"),
+    ],
+)
+def test_mysql_s_own_states_tell_no_values(error: _Told, told_so: str) -> None:
+    with pytest.raises(PostHogLoadError) as refused, translate_errors(object(), "trying"):
+        raise error
+    assert told_so in str(refused.value)
+    assert "jane" not in str(refused.value)
+
+
 class _Driver:
     """A connection that tells of its autocommit as some driver does."""
 

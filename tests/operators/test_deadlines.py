@@ -34,7 +34,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last look is as short as a test can wait for."""
     for where in ("api.jobs", "tasks.job", "tasks.base", "sensors.exports.jobs"):
         monkeypatch.setattr(f"airflow_provider_posthog.{where}.LAST_POLL", 0.5)
-    monkeypatch.setattr("airflow_provider_posthog.tasks.job_start.CANCEL_SECONDS", 0.5)
+    monkeypatch.setattr("airflow_provider_posthog.api.jobs.CANCEL_SECONDS", 0.5)
     monkeypatch.setattr(PostHogExportSensor, "last_poll", 0.5)
 
 

@@ -26,6 +26,7 @@ from airflow_provider_posthog.operators.erasure import PostHogEraseFromFilesOper
 from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQueryToObjectStorageOperator
 from tests.erasure.support import Lab, ago, new_lab
 from tests.load.databases import Database, DuckDB, SQLite, postgres_database
+from tests.load.mariadb import MariaDB, mariadb_database
 from tests.load.test_hashed_removal import Warehouse
 from tests.operators.support import connect, context
 from tests.support.s3 import BUCKET
@@ -45,12 +46,19 @@ def lab(tidied: EmulatorProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     return new_lab(tidied, monkeypatch, tmp_path)
 
 
-@pytest.fixture(params=["duckdb", "sqlite", "postgres"])
+@pytest.fixture(params=["duckdb", "sqlite", "postgres", "mariadb"])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
     if request.param == "postgres":
         with postgres_database() as found:
             monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", found.airflow_connection())
             yield found
+        return
+    if request.param == "mariadb":
+        with mariadb_database() as maria:
+            hook = SimpleNamespace(get_conn=maria.connect, insert_rows=None, placeholder="%s")
+            monkeypatch.setattr(SqlDatabase, "_hook", lambda self: hook)
+            monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", '{"conn_type": "mysql"}')
+            yield maria
         return
     folder = tmp_path / "warehouse"
     folder.mkdir()
@@ -103,6 +111,26 @@ def test_rows_under_a_uuid_from_before_a_merge_go_too(lab: Lab, warehouse: Datab
     fill(warehouse, (lab.person, "new"), (old.upper(), "old"), (STRANGER, "nobody"))
     done = erase(lab.resolve())
     assert (done["deleted"], done["left"], ids(warehouse)) == (2, 0, {STRANGER})
+
+
+@pytest.mark.parametrize("kind", ["TEXT", "CHAR(32)"])
+def test_rows_under_a_uuid_without_dashes_go_too(lab: Lab, warehouse: Database, kind: str) -> None:
+    """As other tools and databases write it; a capital or not."""
+    old = first_uuid(lab, lab.names[1])
+    warehouse.run(f"CREATE TABLE persons (id {kind})")
+    for text in (lab.person, old.upper(), STRANGER):
+        warehouse.run(f"INSERT INTO persons VALUES ('{text.replace('-', '')}')")
+    assert erase(lab.resolve())["deleted"] == 2
+    assert ids(warehouse) == {STRANGER.replace("-", "")}
+
+
+@pytest.mark.parametrize("kind", ["mssql", "trino", "vertica"])
+def test_a_database_of_another_kind_is_refused_with_those_that_will_do(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f'{{"conn_type": "{kind}"}}')
+    with pytest.raises(PostHogSettingsError, match=f"type {kind}, where .* SQLite, MySQL, MariaDB, Snowflake or"):
+        erase(lab.resolve())
 
 
 def test_rows_in_the_quarantine_of_a_table_go_with_it_and_the_certificate_is_told(
@@ -189,6 +217,8 @@ def test_erased_values_are_not_in_the_database_s_files_or_it_is_said(lab: Lab, w
         assert done["old_pages"] is None
         for path in warehouse.path.parent.iterdir():
             assert b"secret-" not in path.read_bytes()
+    elif isinstance(warehouse, MariaDB):
+        assert "OPTIMIZE TABLE `persons`" in done["old_pages"]
     else:
         assert 'VACUUM (FULL) "persons"' in done["old_pages"]
     assert ids(warehouse) == {STRANGER}
@@ -256,7 +286,7 @@ def test_files_that_a_transfer_has_written(lab: Lab, tmp_path: Path, monkeypatch
 
 def test_a_folder_in_which_nobody_can_tell_is_an_error(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
-    (tmp_path / "lake" / "a.csv").write_text(f"who\n{lab.name}\n")
+    (tmp_path / "lake" / "a.csv").write_text(f"who,id\n{lab.name},x\nanother,{lab.person.replace('-', '')}\n")
     request = lab.resolve()
     with pytest.raises(PostHogIncompleteError, match=r"a\.csv has no column 'distinct_id'"):
         erase_files(request, f"file://{tmp_path}/lake")
@@ -264,7 +294,8 @@ def test_a_folder_in_which_nobody_can_tell_is_an_error(lab: Lab, tmp_path: Path)
         erase_files(request, f"file://{tmp_path}/nowhere")
     with pytest.raises(PostHogSettingsError, match="is empty"):
         erase_files(request, f"file://{tmp_path}/lake", name=" ")
-    assert erase_files(request, f"file://{tmp_path}/lake", distinct_id_column="who")["deleted"] == 1
+    columns = {"distinct_id_column": "who", "person_id_column": "id"}
+    assert erase_files(request, f"file://{tmp_path}/lake", **columns)["deleted_by"] == {"who": 1, "id": 1}
 
 
 def test_files_in_s3(s3: tuple[Any, Any]) -> None:
@@ -284,14 +315,15 @@ def test_files_in_s3(s3: tuple[Any, Any]) -> None:
 @pytest.mark.parametrize("kind", ["snowflake", "gcpbigquery"])
 def test_warehouses_by_their_hooks(lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     made = Warehouse(kind)
-    made.fill((lab.name, "x"), ("stranger", lab.person.upper()), ("stranger", STRANGER))
+    bare = lab.person.replace("-", "")
+    made.fill((lab.name, "x"), ("stranger", lab.person.upper()), ("stranger", STRANGER), ("stranger", bare))
     hook = SimpleNamespace(get_conn=lambda: made, use_legacy_sql=True)
     monkeypatch.setattr(SqlDatabase, "_hook", lambda self: hook)
     monkeypatch.setattr(Warehouse, "close", lambda self: None)
     monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", f'{{"conn_type": "{kind}"}}')
     columns = {"distinct_id_column": '"distinct-id"', "person_id_column": "person_id"}
     done = erase(lab.resolve(), table="events", **columns)
-    assert (done["deleted"], done["left"], made.numbers()) == (2, 0, [2])
+    assert (done["deleted"], done["left"], made.numbers()) == (3, 0, [2])
     assert "time travel" in done["old_pages"].lower()
     assert hook.use_legacy_sql is False
     assert lab.name not in "".join(made.statements)

@@ -258,7 +258,7 @@ def test_a_connection_like_trino_s() -> None:
     level = SimpleNamespace(name="AUTOCOMMIT")
     made = SimpleNamespace(isolation_level=level, close=lambda: closed.append(True))
     hook = SimpleNamespace(get_conn=lambda: made, insert_rows=None)
-    with pytest.raises(PostHogSettingsError, match="half a load would stay"):
+    with pytest.raises(PostHogSettingsError, match="half of what a task does would stay"):
         Behind(hook, "trino").loader(Target("events", "merge", key=("uuid",)))
     assert closed
 

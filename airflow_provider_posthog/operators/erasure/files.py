@@ -108,9 +108,7 @@ class PostHogEraseFromFilesOperator(EraseElsewhereOperator):
         root = str(target.path).rstrip("/")
         check_root(target.fs, root)
         work = self.whose()
-        wanted = [
-            Wanted.of(column.name, self.values(work, column), any_case=column.any_case) for column in self.columns
-        ]
+        wanted = [Wanted.of(column.name, self.spelt(work, column), any_case=column.any_case) for column in self.columns]
         return FolderErasure(target.fs, root, wanted, work.header().request_id, self.name)
 
 

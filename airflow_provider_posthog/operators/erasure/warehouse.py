@@ -27,12 +27,13 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
 
     The work file says whose rows they are, so run this task before it is removed, and after PostHog is proved to have
     nothing left that a load could bring back. A retry is harmless. The certificate records how many rows were deleted.
-    Works with PostgreSQL, DuckDB and SQLite; and with Snowflake and BigQuery through Airflow's hooks, one statement at
-    a time: as these keep a history of statements, they only ever see hashes, with a new salt each time.
+    Works with PostgreSQL, DuckDB, SQLite, MySQL and MariaDB; and with Snowflake and BigQuery through Airflow's hooks,
+    one statement at a time: as these keep a history of statements, they only ever see hashes, with a new salt each
+    time. So do MySQL and MariaDB.
 
     Databases keep erased rows in their files for a while. A DuckDB file is rewritten: a copy replaces it, so it must be
-    on this worker, with room for a second one. SQLite overwrites such rows. For PostgreSQL, and wherever that was not
-    possible, ``old_pages``, the log and the certificate say so.
+    on this worker, with room for a second one. SQLite overwrites such rows. For PostgreSQL, MySQL and MariaDB, and
+    wherever that was not possible, ``old_pages``, the log and the certificate say so.
 
     A database may write statements into a log of its own, with the values in them: PostgreSQL does, if
     ``log_statement`` or ``log_min_duration_statement`` says so.
@@ -60,8 +61,8 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
         the database keeps of them, and how to get rid of it, or null.
     :raises PostHogLoadError: if the database refuses, rows are left, or a load into the table has not ended; then
         nothing was deleted. Holds no value.
-    :raises PostHogSettingsError: if an argument is wrong, the work file has no distinct ids to look for, or the proof
-        is another request's or not the last one.
+    :raises PostHogSettingsError: if an argument is wrong, the table's engine (of MySQL or MariaDB) has no transactions,
+        the work file has no distinct ids to look for, or the proof is another request's or not the last one.
     """
 
     template_fields: Sequence[str] = (*EraseElsewhereOperator.template_fields, "sql_conn_id", "table")
@@ -122,12 +123,14 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
     def _at_once(self, database: SqlDatabase, criteria: list[Criterion], begin: Callable[..., None]) -> _Erased:
         from airflow_provider_posthog.load import old_pages
         from airflow_provider_posthog.load.errors import translate_errors
+        from airflow_provider_posthog.load.mysql_removal import MySQLRemoval
         from airflow_provider_posthog.load.removal import Removal
 
         connection, placeholder = database.connect()
         with closing(connection):
             old_pages.prepare(connection, database.kind)
-            removal = Removal(connection, self.table, placeholder)
+            kind = MySQLRemoval if database.kind == "mysql" else Removal
+            removal = kind(connection, self.table, placeholder)
             removed = removal.run(criteria)
             begin(removed, removal.rejected)
             with translate_errors(connection, "the commit", "Whether the rows are gone is not known; a retry looks."):
@@ -147,4 +150,4 @@ class PostHogEraseFromSqlOperator(EraseElsewhereOperator):
     def _criteria(self, work: WorkFile) -> list[Criterion]:
         from airflow_provider_posthog.load.removal import Criterion
 
-        return [Criterion(column.name, self.values(work, column), column.any_case) for column in self.columns]
+        return [Criterion(column.name, self.spelt(work, column), column.any_case) for column in self.columns]
