@@ -169,6 +169,7 @@ def test_one_survivor_does_not_hold_up_the_others(lab: Lab, warehouse: Database)
     assert erase(request, proof={**proof, "state": "VERIFIED", "states": {"VERIFIED": 2}})["deleted"] == 1
 
 
+@pytest.mark.parametrize("warehouse", ["sqlite"], indirect=True)  # none is asked
 @pytest.mark.parametrize("change", [{"request_id": "another"}, {"states": {"PARTIAL": 2}}, {"states": {"VERIFIED": 2}}])
 @pytest.mark.parametrize("unverified", [{}, {STRANGER: "PARTIAL"}])
 def test_a_proof_that_does_not_say_who_erases_nobody(

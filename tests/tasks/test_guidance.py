@@ -193,11 +193,14 @@ def test_the_first_line_has_an_address_that_can_be_opened(
     assert said.endswith(f": dashboard 654321. PostHog: https://us.posthog.com{where}")
 
 
-def test_the_first_line_names_what_an_earlier_task_has_made_and_which_call_is_sent() -> None:
+def test_the_first_line_names_what_an_earlier_task_has_made_and_which_call_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from airflow_provider_posthog.operators.api import PostHogApiOperator
     from airflow_provider_posthog.operators.dashboards import PostHogRefreshDashboardOperator
     from airflow_provider_posthog.sensors.exports import PostHogExportSensor
 
+    monkeypatch.delenv("AIRFLOW_CONN_POSTHOG_DEFAULT", raising=False)  # another file's may still be there
     sensor = PostHogExportSensor(task_id="seen", export_id={"id": 12345, "filename": "a.csv"})
     assert beginning(sensor) == "PostHogExportSensor: export 12345"
     task = PostHogRefreshDashboardOperator(task_id="refresh", dashboard={"id": 1, "dashboard_id": 7})
