@@ -28,6 +28,8 @@ EXTRAS = "emulator,examples,pandas,warehouse"
 #: two cores have enough to do then, to the end.
 WORKERS = 2
 AT_ONCE = 3
+#: How pytest's lines about them begin; a log's may begin with ERROR, too.
+_FAILED = ("FAILED tests/", "ERROR tests/")
 #: How many tests that failed are repeated alone; more have a reason that they share.
 MOST_REPEATED = 5
 #: What the forms, the hooks, the triggerer and whole DAGs are like.
@@ -196,7 +198,7 @@ def _say_what_failed(result: Result) -> None:
     if result.unstable:
         print(f"\n== {result.entry.name} passed these alone only; find out why", *result.unstable, sep="\n")
     if not result.passed:
-        failed = [line for line in result.output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+        failed = [line for line in result.output.splitlines() if line.startswith(_FAILED)]
         print(f"\n== {result.entry.name} failed in", *(failed[:20] or result.output.splitlines()[-20:]), sep="\n")
 
 
@@ -226,7 +228,7 @@ def _alone(result: Result) -> Result:
     Several cells on two cores are more than a test's patience is made for. What passes here is told at the end, as it
     may be a race that is real.
     """
-    lines = [line for line in result.output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    lines = [line for line in result.output.splitlines() if line.startswith(_FAILED)]
     names = tuple(dict.fromkeys(line.partition(" ")[2].partition(" - ")[0] for line in lines))
     if result.passed or not 0 < len(names) <= MOST_REPEATED:
         return result

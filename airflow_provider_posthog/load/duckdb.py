@@ -77,7 +77,8 @@ class DuckDBLoader(StagedLoader):
     """Loads into DuckDB, all in one transaction.
 
     Rows of ``replace_interval`` and ``replace`` go straight into the table. Those of ``merge`` and ``append`` first go
-    into a table that only the transaction sees. (A temporary one would stay in memory.)
+    into a table that only the transaction sees. (A temporary one would stay in memory.) So do all where columns may
+    have to grow: before 2.0, DuckDB commits no other type of a column of which rows were deleted.
 
     :param connection: a ``DuckDBPyConnection``.
     :param target: the table, with up to three parts: database, schema, table.
@@ -101,7 +102,7 @@ class DuckDBLoader(StagedLoader):
 
     @property
     def _staged(self) -> bool:
-        return not self.target.replaces
+        return not self.target.replaces or self.target.schema_policy == "evolve"
 
     def _open(self) -> None:
         self._connection.execute("SET python_enable_replacements = true")
@@ -128,9 +129,12 @@ class DuckDBLoader(StagedLoader):
             self._order = spare_name(self._order, self.schema.names, self.dialect.fold)
             self._connection.execute(f"CREATE TABLE {self._stage} ({parts}, {self._quote(self._order)} BIGINT)")
         else:
-            self._take_stock()
-            where, values = self._replaced()
-            self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
+            self._clear()
+
+    def _clear(self) -> None:
+        self._take_stock()
+        where, values = self._replaced()
+        self._deleted = self._execute(f"DELETE FROM {self._name} WHERE {where}", values)
 
     def _beside(self, name: str) -> str:
         """Return the quoted name of a table of this load's own, in the target's schema."""
@@ -167,7 +171,6 @@ class DuckDBLoader(StagedLoader):
         if self._staged:
             self._insert_into(self._stage, numbered(table, self._order, self._rows))
         else:
-            self._grow()
             self._insert_into(self._name, table)
 
     def _spare(self, keys: pa.Table) -> None:
@@ -187,14 +190,19 @@ class DuckDBLoader(StagedLoader):
         self._take_all_memory()
         self._keep_others_out()
         self._grow()
-        if not self._staged:
-            self._stock.check()
-            self._prove_replaced()
-            return Loaded(self._rows, self._deleted, self._rows)
-        loaded = self._bring_in()
-        for table in filter(None, (self._stage, self._differences, self._spared)):
+        loaded = self._replace() if self.target.replaces else self._bring_in()
+        made = (self._staged and self._stage, not self.target.replaces and self._differences, self._spared)
+        for table in filter(None, made):
             self._connection.execute(f"DROP TABLE {table}")
         return loaded
+
+    def _replace(self) -> Loaded:
+        if self._staged:
+            self._clear()
+            self._insert("")
+        self._stock.check()
+        self._prove_replaced()
+        return Loaded(self._rows, self._deleted, self._rows)
 
     def _keep_others_out(self) -> None:
         """Make DuckDB refuse one of two loads that write the table at the same time, in this process.
