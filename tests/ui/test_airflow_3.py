@@ -212,8 +212,10 @@ def test_somebody_approves_an_erasure_by_what_the_page_says_and_gets_a_certifica
     ):
         assert text in shown
     picture(page, "approval")
-    page.get_by_role("button", name="Approve").click()
-    wait_for("the request", lambda: state(three, run, "delete") == "success")
+    with page.expect_response(lambda answer: answer.request.method == "PATCH" and "hitlDetails" in answer.url) as sent:
+        page.get_by_role("button", name="Approve").click()
+    assert sent.value.ok
+    wait_for("the request", lambda: is_done(three, run, "delete"))
     three.posthog.sweep()
     assert three.wait_for_run("erasing", run, 400) == "success"
     last = lines_of(three.log("erasing", run, "erase_persons.finish", 1))[-1]
@@ -232,8 +234,11 @@ def test_somebody_approves_an_erasure_by_what_the_page_says_and_gets_a_certifica
     page.goto("about:blank")
 
 
-def state(three: Playground, run: str, task: str) -> Any:
-    return next(one["state"] for one in three.tasks("erasing", run) if one["task_id"] == f"erase_persons.{task}")
+def is_done(three: Playground, run: str, name: str) -> bool:
+    task = next(one for one in three.tasks("erasing", run) if one["task_id"] == f"erase_persons.{name}")
+    if task["state"] in ("failed", "up_for_retry"):
+        raise AssertionError(three.log("erasing", run, task["task_id"], 1))
+    return bool(task["state"] == "success")
 
 
 def test_ctrl_c_stops_it_all(three: Playground) -> None:
