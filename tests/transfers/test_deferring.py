@@ -109,7 +109,7 @@ def test_files_hold_what_has_settled_and_the_rest_comes_after_the_wait(
 ) -> None:
     name, end = f"late {uuid4()}", datetime.now(timezone.utc)
     connection.add_events([event(end - timedelta(seconds=each), name) for each in (0.5, 1, 3000)])
-    made = {"start": day(2), "end": end.isoformat(), "settle": timedelta(seconds=3)}
+    made = {"start": day(2), "end": end.isoformat(), "settle": timedelta(seconds=5)}
     ctx = context()
     with pytest.raises(task_deferred()) as deferred:
         files(tmp_path, **made).execute(ctx)
