@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from airflow_provider_posthog.exceptions import PostHogLoadError, PostHogSettingsError
-from airflow_provider_posthog.load.target import Target
+from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogLoadError, PostHogSettingsError
+from airflow_provider_posthog.load.target import Loaded, Target
 from tests.load.databases import DAY, START, Database, DuckDB, Postgres, merging, replacing
 from tests.load.mariadb import mariadb_database
 
@@ -303,3 +303,30 @@ def test_a_column_grows_with_its_values(request: pytest.FixtureRequest, kind: st
         (2**15, 7, 10**5, "é"),
         (-(2**15), -(2**40), 1, "abcd"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["psycopg2", "duckdb"])
+def test_a_column_grows_with_an_interval_and_other_intervals_stay(request: pytest.FixtureRequest, kind: str) -> None:
+    database: Database = request.getfixturevalue("duck" if kind == "duckdb" else "postgres")
+    database.run("CREATE TABLE t (seen timestamptz, n smallint)")
+
+    def load(day: int, *numbers: int) -> Loaded:
+        start = START + day * DAY
+        given = pa.table(
+            {"seen": pa.array([start] * len(numbers), pa.timestamp("us", "UTC")), "n": pa.array(numbers, pa.int64())}
+        )
+        interval = {"by": "seen", "start": start, "end": start + DAY}
+        return database.load(
+            target(write_disposition="replace_interval", key=(), schema_policy="evolve", **interval), given
+        )
+
+    load(0, 1, 2)
+    load(1, 3)
+    done = load(0, 2**15, 4, 5)
+    assert (done.rows, done.deleted) == (3, 2)
+    assert sorted(row[0] for row in database.rows("SELECT n FROM t")) == [3, 4, 5, 2**15]
+    with pytest.raises(PostHogIncompleteError, match="3 rows are there"):
+        load(0)
+    assert database.rows("SELECT count(*) FROM t")[0][0] == 4
+    made = "SELECT table_name FROM information_schema.tables WHERE table_schema IN ('main', 'public')"
+    assert [row[0] for row in database.rows(made)] == ["t"], "no stage stays"
