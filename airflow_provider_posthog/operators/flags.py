@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api import feature_flags
+from airflow_provider_posthog.compat import state_store
 from airflow_provider_posthog.exceptions import (
     PostHogAPIError,
     PostHogJobFailed,
@@ -16,6 +17,7 @@ from airflow_provider_posthog.exceptions import (
 )
 from airflow_provider_posthog.links import PostHogLink
 from airflow_provider_posthog.tasks.base import PostHogOperator
+from airflow_provider_posthog.tasks.identity import Identity
 from airflow_provider_posthog.tasks.lists import count_of, flag_of, named_by, number_of
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 #: How often a flag is read again that somebody else changes at the same time, and how PostHog says so.
 _TRIES, _CONFLICT = 3, 409
+#: Where the state before the change is kept between tries (Airflow 3.3); never renamed.
+_STORE_KEY = "posthog_flag_before"
 
 
 class PostHogFeatureFlagOperator(PostHogOperator):
@@ -42,7 +46,8 @@ class PostHogFeatureFlagOperator(PostHogOperator):
     :param active: whether the flag is on.
     :param kwargs: ``posthog_conn_id``, ``project_id`` and Airflow's own. The key needs ``feature_flag:write``.
     :returns: ``id``, ``key``, ``active``, ``rollout_percentage`` (of the condition), ``before`` (``active`` and
-        ``rollout_percentage`` as they were, for a task that sets them back), ``changed``.
+        ``rollout_percentage`` as they were, for a task that sets them back), ``changed``. Before Airflow 3.3, a retry
+        finds the change of a killed try as what was there before.
     :raises PostHogSettingsError: if there is no such flag, or it is not clear which condition is meant.
     :raises PostHogJobFailed: if PostHog shows another value afterwards, or somebody else changes it again and again.
     """
@@ -70,6 +75,8 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         self.rollout_percentage = rollout_percentage
         self.condition = condition
         self.active = active
+        #: What this task has asked for in this life, and what was there before.
+        self._asked: dict[str, Any] = {}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Set it."""
@@ -77,6 +84,11 @@ class PostHogFeatureFlagOperator(PostHogOperator):
         if percent is None and self.active in (None, ""):
             raise PostHogSettingsError("flag", "is not changed.", "Write rollout_percentage, active, or both.")
         active = None if self.active is None or self.active == "" else flag_of("active", self.active)
+        who, store = Identity.of(context), state_store(context)
+        kept = None if store is None else store.get(_STORE_KEY)
+        self._asked = {"life": [who.owner, who.clearing]}
+        if isinstance(kept, Mapping) and kept.get("life") == self._asked["life"]:
+            self._asked = dict(kept)
         for _ in range(_TRIES):
             try:
                 return self._set(percent, active, context)
@@ -101,9 +113,13 @@ class PostHogFeatureFlagOperator(PostHogOperator):
             "active": before["active"] if active is None else active,
             "rollout_percentage": before["rollout_percentage"] if percent is None else percent,
         }
-        changed = wanted != before
-        if changed:
+        if wanted != before:
+            self._asked |= {"wanted": wanted, "before": before}
+            if (store := state_store(context)) is not None:
+                store.set(_STORE_KEY, self._asked)
             self.hook.send(feature_flags.update(number, filters=filters, active=active, seen=flag))
+        elif self._asked.get("wanted") == wanted:  # it was this task: the answer was lost, or a try was killed
+            before = self._asked["before"]
         after = _state(self._retrieve(number), index)
         if after != wanted:
             raise PostHogJobFailed(
@@ -112,7 +128,7 @@ class PostHogFeatureFlagOperator(PostHogOperator):
                 job_id=str(number),
             )
         self.concludes("Feature flag %s is %s (before: %s)", number, after, before)
-        return {"id": number, "key": str(flag.get("key")), **after, "before": before, "changed": changed}
+        return {"id": number, "key": str(flag.get("key")), **after, "before": before, "changed": wanted != before}
 
     def _percent(self) -> float | None:
         percentage = self.rollout_percentage

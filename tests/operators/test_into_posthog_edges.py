@@ -15,9 +15,10 @@ from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.notifications.posthog import PostHogNotifier
 from airflow_provider_posthog.operators.annotations import PostHogAnnotationOperator
 from airflow_provider_posthog.operators.capture import PostHogCaptureOperator
+from airflow_provider_posthog.operators.flags import PostHogFeatureFlagOperator
 from airflow_provider_posthog.storage import shrink_guard
 from airflow_provider_posthog.tasks.cohort_members import packs_of
-from tests.operators.support import connect, connected, context
+from tests.operators.support import Store, connect, connected, context
 from tests.operators.test_into_posthog import annotations, audience, flag, members, people, records, set_flag
 
 __all__ = ["connected", "flag", "people"]
@@ -49,6 +50,30 @@ def test_a_load_that_fails_removes_nobody(people: list[str]) -> None:
     with pytest.raises(PostHogIncompleteError, match="1 ids have no person"):
         audience(sql="SELECT 'p1' UNION SELECT 'nobody'", sql_conn_id="shop", replace=True)
     assert members(number) == set(people)
+
+
+@pytest.mark.parametrize("fault", [{"cut": "after"}, {"status": 500, "work": True}, {"cut": "middle", "cut_bytes": 9}])
+def test_what_was_before_is_told_though_the_answer_to_the_change_was_lost(
+    connected: EmulatorProcess, flag: int, fault: dict[str, Any]
+) -> None:
+    connected.faults(method="PATCH", path="*/feature_flags/*", **fault)
+    found = set_flag(rollout_percentage=50)
+    assert (found["changed"], found["before"]["rollout_percentage"]) == (True, 10)
+
+
+def test_what_was_before_is_told_though_the_try_that_changed_it_was_killed(
+    connected: EmulatorProcess, flag: int
+) -> None:
+    def half(**life: Any) -> dict[str, Any]:
+        task = PostHogFeatureFlagOperator(task_id="task", flag="checkout", rollout_percentage=50)
+        return dict(task.execute(context(store=store, **life)))
+
+    store = Store()
+    half()  # and the worker is killed before the result is kept
+    found = half(try_number=2)
+    assert (found["changed"], found["before"]["rollout_percentage"]) == (True, 10)
+    cleared = half(try_number=3, max_tries=4)
+    assert (cleared["changed"], cleared["before"]["rollout_percentage"]) == (False, 50)
 
 
 def test_a_source_of_nobody_does_not_empty_a_cohort(people: list[str]) -> None:
