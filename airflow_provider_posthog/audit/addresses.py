@@ -17,7 +17,7 @@ def folded(address: str) -> str:
 
 
 def with_host(address: str, form: Literal["ascii", "unicode"]) -> str:
-    """Write the host's name in ASCII (``xn--...``), or in the letters that it stands for.
+    """Write the host's name in ASCII (``xn--...``), or in Unicode letters.
 
     :param address: the address, in lower case.
     :param form: ``ascii`` or ``unicode``.
@@ -27,6 +27,6 @@ def with_host(address: str, form: Literal["ascii", "unicode"]) -> str:
         composed = unicodedata.normalize("NFC", host)
         in_ascii = composed.encode("idna")
         in_letters = in_ascii.decode("idna")
-        if composed in (in_ascii.decode("ascii"), in_letters):  # else it stands for another one: ß became ss
+        if composed in (in_ascii.decode("ascii"), in_letters):  # otherwise it names another host: ß has become ss
             host = in_ascii.decode("ascii") if form == "ascii" else in_letters
     return f"{name}{at}{host}"
