@@ -218,7 +218,7 @@ class Load:
                 verdict = None if made.event is None else verdicts.get(made.event.uuid)
                 if made.event is None or verdict is None or verdict.result not in _STATES:
                     continue
-                if reader.needs_persons and verdict.details == _PERSONLESS:  # PostHog kept the event, but changed no person
+                if reader.needs_persons and verdict.details == _PERSONLESS:  # it is kept, but changed no person
                     verdict = Verdict("drop", _PERSONLESS)
                 states.append((made.event, _STATES[verdict.result]))
                 if verdict.result == "drop":
