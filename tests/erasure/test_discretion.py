@@ -135,7 +135,13 @@ def test_errors_do_not_repeat_what_posthog_quotes(
 
 
 @pytest.mark.parametrize(
-    "fault", [{"status": 500}, {"status": 429}, {"status": 200, "body": "<html>"}, {"cut": "middle"}]
+    "fault",
+    [
+        {"status": 500},
+        {"status": 429, "headers": {"Retry-After": "3600"}},  # more than anybody waits for
+        {"status": 200, "body": "<html>"},
+        {"cut": "middle"},
+    ],
 )
 def test_no_log_and_no_error_has_the_address_of_a_person(
     lab: Lab, caplog: pytest.LogCaptureFixture, fault: dict[str, Any]

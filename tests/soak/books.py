@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from tests.soak.ground import CANARY, EMAIL, SALT, Ground
+from tests.soak.ground import CANARY, EMAIL, SALT, Ground, listed
 from tests.soak.jobs import BACKFILLS, Run
 
 #: Runs that ended well, by the example.
@@ -92,14 +92,14 @@ def _sent(ground: Ground, done: Done) -> Iterator[str]:
 
 
 def _jobs(ground: Ground, done: Done, again: Counter[str]) -> Iterator[str]:
-    exports = ground.get("exports/?limit=1000")["results"]
+    exports = list(listed(ground.posthog, "exports/"))
     wanted = len(done.get("export_to_warehouse", []))
     if not wanted <= len(exports) <= wanted + again["export_to_warehouse"]:
         yield f"{len(exports)} exports for {wanted} runs"
     if pending := [each["id"] for each in exports if not each["has_content"] and not each.get("exception")]:
         yield f"exports that never ended: {pending}"
-    lake = ground.get("batch_exports/")["results"][0]["id"]
-    backfills = ground.get(f"batch_exports/{lake}/backfills/?limit=1000")["results"]
+    lake = next(listed(ground.posthog, "batch_exports/"))
+    backfills = list(listed(ground.posthog, f"batch_exports/{lake['id']}/backfills/"))
     wanted = BACKFILLS * len(done.get("batch_export_backfill", []))
     if not wanted <= len(backfills) <= wanted + BACKFILLS * again["batch_export_backfill"]:
         yield f"{len(backfills)} backfills for {wanted} days"

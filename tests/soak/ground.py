@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,20 +92,13 @@ class Ground:
 
     # What PostHog has.
 
-    def get(self, path: str) -> Any:
-        """Ask PostHog, as its interface does.
-
-        :param path: within the project.
-        """
-        return self._ask("GET", path)
-
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         """Make something in PostHog.
 
         :param path: within the project.
         :param body: what.
         """
-        return self._ask("POST", path, body)
+        return _ask(self.posthog, "POST", path, body)
 
     def query(self, sql: str) -> list[list[Any]]:
         """Return the rows of HogQL.
@@ -115,16 +108,31 @@ class Ground:
         rows: list[list[Any]] = self.post("query/", {"query": {"kind": "HogQLQuery", "query": sql}})["results"]
         return rows
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        answer = requests.request(
-            method,
-            f"{self.posthog.url}/api/projects/{self.posthog.project_id}/{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {self.posthog.api_key}"},
-            timeout=30,
-        )
-        answer.raise_for_status()
-        return answer.json()
+
+def listed(posthog: EmulatorProcess, path: str) -> Iterator[dict[str, Any]]:
+    """Yield all that a list of PostHog's has, page by page: it gives out as many at once as it likes.
+
+    :param posthog: the emulator.
+    :param path: of the list, within the project.
+    """
+    page = _ask(posthog, "GET", path)
+    while True:
+        yield from page["results"]
+        if not page["next"]:
+            return
+        page = _ask(posthog, "GET", path + "?" + page["next"].partition("?")[2])
+
+
+def _ask(posthog: EmulatorProcess, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    answer = requests.request(
+        method,
+        f"{posthog.url}/api/projects/{posthog.project_id}/{path}",
+        json=body,
+        headers={"Authorization": f"Bearer {posthog.api_key}"},
+        timeout=30,
+    )
+    answer.raise_for_status()
+    return answer.json()
 
 
 def _event(name: str, moment: str) -> dict[str, Any]:
