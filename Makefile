@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test coverage quick docs again e2e e2e-ui soak lint types matrix wheel benchmark clean
+.PHONY: help demo ui test coverage quick docs again e2e e2e-ui soak lint types matrix wheel benchmark benchmark-quick clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
@@ -102,6 +102,9 @@ benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside
 	@$(BIN)/python -m benchmarks.server_cost
 	@$(BIN)/python -m benchmarks.foretold
 	@$(BIN)/python -m benchmarks.extract
+
+benchmark-quick: $(VENV)/.installed  ## run benchmarks with few rows: each row lands, whatever goes wrong
+	@$(ROOM) $(BIN)/python -m pytest -n auto --dist loadfile tests/benchmarks
 
 clean:  ## remove what the other targets made
 	rm -rf $(VENV) .venvs .demo .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build dist

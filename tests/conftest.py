@@ -102,7 +102,6 @@ LONGEST = (
     "tests/operators/test_batch_exports.py",
     "tests/sensors/test_insights.py",
     "tests/transfers/test_query_kills.py",
-    "tests/benchmarks/test_into_posthog.py",
     "tests/transfers/test_retention.py",
     "tests/sensors/test_exports.py",
     "tests/operators/test_queries.py",
