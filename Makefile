@@ -91,7 +91,7 @@ matrix: $(VENV)/.installed  ## run the tests on other Airflow versions
 wheel: $(VENV)/.installed  ## build what is published, twice, and try it in an empty environment of each Airflow
 	@$(BIN)/python -m tests.wheel
 
-benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside peers, erasure, bytes that PostHog reads, parse cost and the triggerer (65 min)
+benchmark: $(VENV)/.installed  ## measure extraction, loads, downloads and rows into PostHog beside peers, erasure, bytes that PostHog reads, parse cost and the triggerer (75 min)
 	@$(BIN)/python -m benchmarks.parse_cost
 	@$(BIN)/python -m benchmarks.triggerer
 	@$(BIN)/python -m benchmarks.download
@@ -101,6 +101,7 @@ benchmark: $(VENV)/.installed  ## measure extraction, loads and downloads beside
 	@$(BIN)/python -m benchmarks.erasure_cost
 	@$(BIN)/python -m benchmarks.server_cost
 	@$(BIN)/python -m benchmarks.foretold
+	@$(BIN)/python -m benchmarks.into_posthog
 	@$(BIN)/python -m benchmarks.extract
 
 benchmark-quick: $(VENV)/.installed  ## run benchmarks with few rows: each row lands, whatever goes wrong

@@ -1,8 +1,8 @@
-"""Rows of PostgreSQL into the emulator: ``python -m benchmarks.into_posthog [--rows 1000000] [--sdk FOLDER]``.
+"""Rows of PostgreSQL into the emulator: ``python -m benchmarks.into_posthog [--rows 1000000]``.
 
 First as many rows as asked for: events a second, CPU and memory of ours, and whether each uuid is there once. Then
 all of them once more, while the process is killed five times (SIGKILL), and started again as Airflow does. Then fewer
-rows by this provider and by PostHog's own Python SDK (a folder made by ``pip install --target FOLDER posthog``),
+rows by this provider and by PostHog's own Python SDK, which it installs into an environment of its own,
 in its default mode, while the server answers 503, keeps nothing for a while, and the sender is killed and started
 again, as Airflow does. Writes a section of ``docs/benchmarks.md``. Ends with 1 if one of our rows is not there once.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from benchmarks import measure
+from benchmarks import measure, peers
 from benchmarks.measure import python
 
 _TEXT = """## Rows into PostHog
@@ -125,7 +125,7 @@ def send_ours() -> None:
 def send_sdk() -> None:
     """Be a process that uses the SDK."""
     psycopg2: Any = importlib.import_module("psycopg2")
-    sys.path.insert(0, os.environ["SDK"])
+    sys.path.insert(0, str(peers.SDK.packages_path))
     client: Any = importlib.import_module("posthog").Posthog(
         os.environ["TOKEN"], host=os.environ["URL"], max_queue_size=10_000_000
     )
@@ -139,14 +139,13 @@ def send_sdk() -> None:
     print("{}")
 
 
-def _environment(posthog: EmulatorProcess, database: Database, folder: Path, sdk: str) -> dict[str, str]:
+def _environment(posthog: EmulatorProcess, database: Database, folder: Path) -> dict[str, str]:
     shop = {"conn_type": "postgres", "host": database.host, "login": "postgres", "schema": "postgres"}
     return {
         **os.environ,
         "AIRFLOW_CONN_SHOP": json.dumps(shop),
         "AIRFLOW_CONN_POSTHOG_DEFAULT": posthog.airflow_connection_json(project_token=posthog.project_token),
         "TMPDIR": str(folder),
-        "SDK": sdk,
         "TOKEN": posthog.project_token,
         "URL": posthog.url,
         "PGHOST_": database.host,
@@ -275,26 +274,29 @@ def main(given: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--chaos-rows", type=int, default=40_000)
+    parser.add_argument("--chaos-rows", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=5)
-    parser.add_argument("--sdk", default="", help="a folder with PostHog's Python SDK; without it, it is left out")
-    parser.add_argument("--quick", action="store_true", help="no page")
+    parser.add_argument("--quick", action="store_true", help="no page, and not beside PostHog's Python SDK")
     parser.add_argument("--be", choices=["ours", "sdk"], help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
     if arguments.be:
         {"ours": send_ours, "sdk": send_sdk}[arguments.be]()
         return 0
+    with_sdk = not arguments.quick
+    if with_sdk and (why := peers.install(peers.SDK)):
+        print(f"PostHog's Python SDK could not be installed: {why}")
+        return 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         database = Database(folder / "pg", arguments.rows)
         with EmulatorProcess(events=0) as posthog:
-            environment = _environment(posthog, database, folder, arguments.sdk)
+            environment = _environment(posthog, database, folder)
             table, good = speed(posthog, environment, arguments.rows, folder)
             print(table)
             hard, survived = killed(posthog, environment, arguments.rows, arguments.kills)
             print(hard)
             database.fill(arguments.chaos_rows)
-            senders = [(_OURS, _OURS_EACH), *([(_SDK, 100)] if arguments.sdk else [])]
+            senders = [(_OURS, _OURS_EACH), *([(_SDK, 100)] if with_sdk else [])]
             landed = [chaos(who, posthog, environment, arguments.chaos_rows, each) for who, each in senders]
     rows = [
         [
@@ -311,17 +313,12 @@ def main(given: Sequence[str] | None = None) -> int:
     compared = measure.table(["", "there", "of all", "copies", "CPU", "time", "the task"], rows)
     print(compared)
     if not arguments.quick:
-        version = _version(arguments.sdk)
+        version = peers.SDK.version().removeprefix(peers.SDK.shown).strip()
         told = {"speed": table, "killed": hard, "kills": arguments.kills, "chaos": compared, "version": version}
         text = _TEXT.format(rows=f"{arguments.chaos_rows:,}", **told)
         measure.write_section("into_posthog", text)
     ours = landed[0]
     return 0 if good and survived and (ours.there, ours.copies) == (arguments.chaos_rows, 0) else 1
-
-
-def _version(folder: str) -> str:
-    found = [path.name for path in Path(folder).glob("posthog-*.dist-info")] if folder else []
-    return found[0].removeprefix("posthog-").removesuffix(".dist-info") if found else ""
 
 
 if __name__ == "__main__":

@@ -37,6 +37,11 @@ class Peer:
         """Whether it was made, with all packages."""
         return (ROOM / self.name / "installed").exists()
 
+    @property
+    def packages_path(self) -> Path:
+        """Where its packages are, once it was made."""
+        return next((ROOM / self.name).glob("lib/*/site-packages"))
+
     def version(self) -> str:
         """Return what is installed, such as ``dlt 1.31.0``."""
         found = sorted((ROOM / self.name).glob(f"lib/*/site-packages/{self.shown.replace('-', '_')}-*.dist-info"))
@@ -47,6 +52,8 @@ AIRBYTE = Peer("airbyte", ("airbyte-source-posthog",), ("3.11", "3.10", sys.exec
 DLT = Peer("dlt", ("dlt[parquet,filesystem]",), (sys.executable,), "dlt")
 PANDAS = Peer("pandas", ("requests", "pandas", "pyarrow"), (sys.executable,), "pandas")
 PEERS = (AIRBYTE, DLT, PANDAS)
+#: Sends into PostHog; the others read.
+SDK = Peer("sdk", ("posthog",), (sys.executable,), "posthog")
 
 
 def install(peer: Peer) -> str | None:
