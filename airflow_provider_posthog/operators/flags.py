@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: How often a flag is read again that somebody else changes at the same time, and how PostHog says so.
 _TRIES, _CONFLICT = 3, 409
+#: What surely changes nothing.
+_REFUSALS = (400, 401, 402, 403, 404)
 #: Where the state before the change is kept between tries (Airflow 3.3); never renamed.
 _STORE_KEY = "posthog_flag_before"
 
@@ -117,7 +119,16 @@ class PostHogFeatureFlagOperator(PostHogOperator):
             self._asked |= {"wanted": wanted, "before": before}
             if (store := state_store(context)) is not None:
                 store.set(_STORE_KEY, self._asked)
-            self.hook.send(feature_flags.update(number, filters=filters, active=active, seen=flag))
+            try:
+                self.hook.send(feature_flags.update(number, filters=filters, active=active, seen=flag))
+            except PostHogAPIError as error:
+                # If the flag is like that later, somebody else did it. A 409 or a 429 may follow a change of our own,
+                # whose answer was lost.
+                if error.status in _REFUSALS:
+                    self._asked.pop("wanted", None)
+                    if store is not None:
+                        store.set(_STORE_KEY, self._asked)
+                raise
         elif self._asked.get("wanted") == wanted:  # it was this task: the answer was lost, or a try was killed
             before = self._asked["before"]
         after = _state(self._retrieve(number), index)

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from airflow_provider_posthog.exceptions import PostHogIncompleteError, PostHogJobFailed, PostHogSettingsError
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogIncompleteError,
+    PostHogJobFailed,
+    PostHogSettingsError,
+)
 from airflow_provider_posthog.hooks.posthog import PostHogHook
 from airflow_provider_posthog.notifications.posthog import PostHogNotifier
 from airflow_provider_posthog.operators.annotations import PostHogAnnotationOperator
@@ -74,6 +79,24 @@ def test_what_was_before_is_told_though_the_try_that_changed_it_was_killed(
     assert (found["changed"], found["before"]["rollout_percentage"]) == (True, 10)
     cleared = half(try_number=3, max_tries=4)
     assert (cleared["changed"], cleared["before"]["rollout_percentage"]) == (False, 50)
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_change_that_was_refused_is_not_taken_for_this_task_s_when_somebody_else_makes_it(
+    connected: EmulatorProcess, flag: int, status: int
+) -> None:
+    def half(**life: Any) -> dict[str, Any]:
+        task = PostHogFeatureFlagOperator(task_id="task", flag="checkout", rollout_percentage=50)
+        return dict(task.execute(context(store=store, **life)))
+
+    store = Store()
+    connected.faults(method="PATCH", path="*/feature_flags/*", status=status, count=3)
+    with pytest.raises(PostHogError):
+        half()
+    connected.clear_faults()
+    set_flag(rollout_percentage=50)  # somebody else
+    found = half(try_number=2)
+    assert (found["changed"], found["before"]["rollout_percentage"]) == (False, 50)
 
 
 def test_a_source_of_nobody_does_not_empty_a_cohort(people: list[str]) -> None:
