@@ -123,7 +123,7 @@ def test_a_list_that_hangs_keeps_no_worker_behind_its_deadline(
     together = threading.Barrier(4)
 
     def wait(number: int) -> tuple[str, float]:
-        with sharing(EXPORT, str(number), 0.2, settings) as mine:
+        with sharing(EXPORT, str(number + 1), 0.2, settings) as mine:  # 0 is no id
             together.wait(10)
             began = time.monotonic()
             state = getattr(mine.look(0.1, 0.3).verdict, "state", "an error")
