@@ -1,6 +1,6 @@
 # Needs Python 3.10 to 3.14 and make; everything else is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo ui test coverage quick docs again e2e e2e-ui soak lint types matrix wheel benchmark benchmark-quick clean
+.PHONY: help demo ui test reliability coverage quick docs again e2e e2e-ui soak lint types matrix wheel benchmark benchmark-quick clean
 
 # The first Python that Airflow runs on (a pyenv shim may be there and not work, so each is tried).
 PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.10 python3.14 python3 python; do \
@@ -32,11 +32,16 @@ $(VENV)/.installed: setup.cfg pyproject.toml Makefile
 	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group test --group lint
 	@touch $@
 
+# A whole deployment of Airflow, and its pages in a browser. Not at each start: an installation takes the package away for
+# a moment, from another deployment too.
+$(VENV)/.deployment: $(VENV)/.installed
+	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group ui
+	@touch $@
+
 demo: $(VENV)/.installed  ## run the main job on real Airflow against an embedded PostHog
 	@$(BIN)/python -m demo.run
 
-ui: $(VENV)/.installed  ## open Airflow's pages with all examples, an embedded PostHog and a warehouse; Ctrl-C stops it all
-	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
+ui: $(VENV)/.deployment  ## open Airflow's pages with all examples, an embedded PostHog and a warehouse; Ctrl-C stops it all
 	@$(BIN)/python -m demo.ui
 
 # Tests write and remove a hundred thousand small files: in memory, where 8 GB of it are free, and else on the disk.
@@ -46,8 +51,11 @@ ROOM := $(if $(TMPDIR),,$(shell test "$$(df -kP /dev/shm 2>/dev/null | awk 'NR =
 # others.
 BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.installed  ## run the tests
-	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) $(PYTEST_ARGS)
+test: $(VENV)/.installed  ## run the tests, but for those of `make reliability`
+	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) -m "not reliability" $(PYTEST_ARGS)
+
+reliability: $(VENV)/.installed  ## run each task under each fault, kill it, lie to it; print what came of it
+	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) -m reliability $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run
 	@COVERAGE_CORE=$$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")') \
@@ -59,20 +67,17 @@ quick: $(VENV)/.installed  ## run the tests that need no server: less than a min
 again: $(VENV)/.installed  ## repeat the tests that failed last, alone
 	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures=none -x
 
-e2e: $(VENV)/.installed  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
-	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
+e2e: $(VENV)/.deployment  ## kill, clear and starve a whole deployment on PostgreSQL, three times over
 	@$(BIN)/python -m pytest tests/e2e
 
-e2e-ui: $(VENV)/.installed  ## walk Airflow's pages, 3 and 2.11, in a real Chromium; PICTURES=1 renews docs/pictures
-	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group ui
+e2e-ui: $(VENV)/.deployment  ## walk Airflow's pages, 3 and 2.11, in a real Chromium; PICTURES=1 renews docs/pictures
 	@command -v chromium chromium-browser google-chrome >/dev/null || $(BIN)/playwright install chromium >/dev/null 2>&1 || true
 	@$(BIN)/python -m pytest tests/ui
 
 # How long `make soak` goes on.
 MINUTES ?= 30
 
-soak: $(VENV)/.installed  ## run the example DAGs under random faults and kills for half an hour (MINUTES=30), and check the books
-	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group e2e
+soak: $(VENV)/.deployment  ## run the example DAGs under random faults and kills for half an hour (MINUTES=30), and check the books
 	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(SOAK_ARGS)
 
 docs: $(VENV)/.installed  ## build the documentation into build/site; a warning is an error

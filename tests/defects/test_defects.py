@@ -11,6 +11,8 @@ import pytest
 
 from tests.defects.switches import DEFECTS
 
+pytestmark = pytest.mark.reliability
+
 ROOT = Path(__file__).parents[2]
 #: pytest's exit code where a test failed; 0 is all green, and anything else is no run at all.
 RED = 1

@@ -37,6 +37,8 @@ from tests.erasure.support import DAY, HOUR, Lab
 from tests.operators.support import context
 from tests.support.scripted import ScriptedServer, ok
 
+pytestmark = pytest.mark.reliability
+
 #: B reads and deletes as C does.
 OLD_AND_NEW = pytest.mark.parametrize("generation", "AC")
 

@@ -18,6 +18,8 @@ from airflow_provider_posthog.exceptions import PostHogError
 from tests.erasure.support import DAY, HOUR, Lab, ago
 from tests.support.ages import SERVERS
 
+pytestmark = pytest.mark.reliability
+
 PERSONLESS = {"$process_person_profile": False}
 Case = Callable[[Lab], None]
 

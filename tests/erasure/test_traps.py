@@ -13,6 +13,8 @@ from airflow_provider_posthog.emulator.process import EmulatorProcess
 from tests.erasure.support import DAY, HOUR, Lab, ago, tidy
 from tests.operators.support import connect
 
+pytestmark = pytest.mark.reliability
+
 Act = Callable[[Lab], object]
 
 

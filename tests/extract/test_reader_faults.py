@@ -43,6 +43,8 @@ from tests.extract.reading import (
     uuids,
 )
 
+pytestmark = pytest.mark.reliability
+
 ROWS = 120
 DAY = timedelta(days=1)
 QUERY = "*/query/"

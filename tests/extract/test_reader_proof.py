@@ -41,6 +41,8 @@ from tests.extract.reading import (
     uuids,
 )
 
+pytestmark = pytest.mark.reliability
+
 MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1)
 Answer = dict[str, Any]

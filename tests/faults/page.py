@@ -106,7 +106,7 @@ _HEAD = """\
 
 This page says what happens to a task when PostHog, the network or the worker fails. Read it to decide how many
 `retries` a task needs, and what to check after an incident. The tests in `tests/faults/` prove it on every change,
-`make test` prints their totals, and `python -m tests.faults.page` writes this page.
+`make reliability` prints their totals, and `python -m tests.faults.page` writes this page.
 
 {tasks} operators, sensors, transfers and notifiers are tested with {faults} kinds of faults, in {cases} cases. In each
 case one call of a task meets one fault, while the task waits in the worker, in the triggerer, or rescheduled. Faults

@@ -17,6 +17,8 @@ from tests.faults.running import Runner
 from tests.faults.table import KNOWN
 from tests.faults.tasks import TASKS
 
+pytestmark = pytest.mark.reliability
+
 #: One task for each kind of life: what is made, found again, or done over.
 LIVES = (
     *("PostHogQueryToObjectStorageOperator", "PostHogToSqlOperator", "PostHogFileDownloadOperator"),

@@ -17,6 +17,8 @@ from tests.faults.summary import record
 from tests.faults.table import KNOWN, allowed
 from tests.faults.tasks import TASKS
 
+pytestmark = pytest.mark.reliability
+
 NAMES = list(TASKS)
 #: Looks at a job count as waits, too, so that what succeeds may have waited.
 WAITED = "waits and succeeds"

@@ -26,6 +26,8 @@ from tests.operators.support import context, finish
 from tests.support.waiting import wait_for
 from tests.transfers.test_query_to_object_storage import day
 
+pytestmark = pytest.mark.reliability
+
 #: What a task may end with.
 GOOD_ENDS = (PostHogError, AirflowTaskTimeout, AirflowSensorTimeout, AirflowSkipException)
 QUICK = {"task_id": "task", "poll_interval": 0.02, "timeout": 1.0, "max_poll_failures": 2, "deferrable": False}

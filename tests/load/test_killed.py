@@ -14,6 +14,8 @@ import pytest
 
 from tests.load.databases import Database, DuckDB, events, merging, replacing
 
+pytestmark = pytest.mark.reliability
+
 #: Loads for ever, and says at each point how far it is.
 _CHILD = """
 import pickle, sys

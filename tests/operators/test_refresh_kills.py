@@ -20,6 +20,8 @@ from airflow_provider_posthog.tasks.result_file import MAX_XCOM_BYTES
 from tests.operators.support import Store, connected, context, run_trigger, task_deferred
 from tests.transfers.killing import Tries, Triggerers
 
+pytestmark = pytest.mark.reliability
+
 __all__ = ["connected"]
 
 

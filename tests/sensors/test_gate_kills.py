@@ -19,6 +19,8 @@ from airflow_provider_posthog.sensors.insights import PostHogInsightThresholdSen
 from tests.operators.support import connected, context, finish, outcome_errors, run_trigger, task_deferred
 from tests.transfers.killing import Tries, Triggerers
 
+pytestmark = pytest.mark.reliability
+
 __all__ = ["connected"]
 
 HOW = {"task_id": "task", "condition": "= 5", "poke_interval": 0.1, "timeout": 30}

@@ -17,6 +17,8 @@ import pytest
 from tests.support.scripted import Reply, ScriptedServer, ok
 from tests.support.waiting import wait_for
 
+pytestmark = pytest.mark.reliability
+
 EXPORT = {"id": 5, "export_format": "text/csv", "has_content": True, "filename": "x.csv", "export_context": None}
 
 _TASK = """

@@ -16,6 +16,8 @@ from airflow_provider_posthog.transfers.sql_to_posthog import PostHogFromSqlOper
 from tests.operators.support import connect
 from tests.transfers.killing import Tries
 
+pytestmark = pytest.mark.reliability
+
 AT = datetime(2026, 11, 1, tzinfo=timezone.utc)
 ROWS = 10_000
 

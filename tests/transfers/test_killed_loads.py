@@ -15,6 +15,8 @@ from airflow_provider_posthog.transfers.posthog_to_sql import PostHogToSqlOperat
 from tests.load.databases import Database, DuckDB, postgres_database
 from tests.transfers.killing import Tries
 
+pytestmark = pytest.mark.reliability
+
 KILLS = 20
 MIDNIGHT = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 START, END = (MIDNIGHT - timedelta(days=ago) for ago in (4, 3))

@@ -18,6 +18,8 @@ from airflow_provider_posthog.transfers.query_to_object_storage import PostHogQu
 from tests.transfers.killing import Tries
 from tests.transfers.test_query_to_object_storage import day, everything, table_of
 
+pytestmark = pytest.mark.reliability
+
 
 def kill_often(tries: Tries, options: dict[str, Any], kills: int, table: Callable[[], pa.Table]) -> dict[str, Any]:
     """Kill tries of a task whose interval was written before; who reads by manifest always sees all of it."""

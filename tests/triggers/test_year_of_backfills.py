@@ -16,6 +16,8 @@ from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger
 from tests.emulator.client import Client
 from tests.operators.support import connect, context, task_deferred
 
+pytestmark = pytest.mark.reliability
+
 DAYS = 365
 
 
