@@ -51,10 +51,10 @@ ROOM := $(if $(TMPDIR),,$(shell test "$$(df -kP /dev/shm 2>/dev/null | awk 'NR =
 # others.
 BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.installed  ## run the tests, but for those of `make reliability`
+test: $(VENV)/.installed  ## run the tests, in less than ten minutes; `make reliability` has the rest
 	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) -m "not reliability" $(PYTEST_ARGS)
 
-reliability: $(VENV)/.installed  ## run each task under each fault, kill it, lie to it; print what came of it
+reliability: $(VENV)/.installed  ## run each task under each fault, kill it, let PostHog lie to it; print the totals
 	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) -m reliability $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run

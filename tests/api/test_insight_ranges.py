@@ -231,6 +231,7 @@ def _check(asked: Asked, calculated: datetime, now: datetime, *, told: bool) -> 
     return kept
 
 
+@pytest.mark.reliability
 def test_forty_thousand_moments() -> None:
     """A number that is given is the count of now's newest whole interval; and after a calculation there is one.
 

@@ -33,6 +33,8 @@ from airflow_provider_posthog.erasure.work_file import Person, WorkFile
 from airflow_provider_posthog.exceptions import PostHogIncompleteError
 from tests.erasure.support import client_of
 
+pytestmark = pytest.mark.reliability
+
 T = TypeVar("T")
 
 

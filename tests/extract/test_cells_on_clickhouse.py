@@ -20,6 +20,8 @@ from airflow_provider_posthog.extract.windows import Piece, Position, Window
 from tests.extract.clickhouse import DATABASE, GRANULE, Table, opened, run
 from tests.extract.reading import UTC
 
+pytestmark = pytest.mark.reliability
+
 HOME = datetime(2026, 3, 15, tzinfo=UTC)
 RANGE = Window(HOME, HOME + timedelta(days=1))
 SOURCE = sources.events(["uuid"])

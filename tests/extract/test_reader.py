@@ -225,6 +225,7 @@ def test_a_reading_is_taken_up_again(rows: EmulatorProcess, settings: ClientSett
     assert len({*first, *column(chunks)}) == EVENTS
 
 
+@pytest.mark.reliability
 @pytest.mark.parametrize("by", ["created_at", "timestamp"])
 def test_a_reading_is_taken_up_again_after_any_chunk(
     rows: EmulatorProcess, settings: ClientSettings, day: datetime, by: Any

@@ -539,7 +539,8 @@ def test_queries_in_flight_and_windows_in_memory_are_few(
         for chunk in extraction:
             taken += 1
             assert pages <= taken + 4
-            assert chunk.rows <= 3
+            # The rows of one event are divided by hashes of their random uuids: rarely evenly.
+            assert chunk.rows <= (6 if way == "cells" else 3)
     assert pages >= ROWS // 3
     assert busiest == 2
 

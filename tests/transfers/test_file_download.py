@@ -626,6 +626,7 @@ def test_s3(quick: EmulatorProcess, s3: tuple[Any, Any]) -> None:
         assert hashlib.sha256(content).hexdigest() == file["sha256"]
 
 
+@pytest.mark.reliability
 def test_killed_at_any_time(quick: EmulatorProcess, tmp_path: Path) -> None:
     """Tries are killed and killed again: exact rows, and nothing left over."""
     quick.settings(rows_per_file=800)

@@ -128,6 +128,7 @@ def test_an_earlier_interval_that_is_loaded_again_goes_on_where_a_wait_has_stopp
     assert tables(lake) == ["events"]
 
 
+@pytest.mark.reliability
 def test_many_waits_end_with_every_row_once(connection: EmulatorProcess, lake: DuckDB) -> None:
     for skip in (7, 9, 12, 14):
         limited(connection, skip=skip, wait=0.5)
