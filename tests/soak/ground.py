@@ -98,7 +98,7 @@ class Ground:
         :param path: within the project.
         :param body: what.
         """
-        return _ask(self.posthog, "POST", path, body)
+        return ask(self.posthog, "POST", path, body)
 
     def query(self, sql: str) -> list[list[Any]]:
         """Return the rows of HogQL.
@@ -115,15 +115,22 @@ def listed(posthog: EmulatorProcess, path: str) -> Iterator[dict[str, Any]]:
     :param posthog: the emulator.
     :param path: of the list, within the project.
     """
-    page = _ask(posthog, "GET", path)
+    page = ask(posthog, "GET", path)
     while True:
         yield from page["results"]
         if not page["next"]:
             return
-        page = _ask(posthog, "GET", path + "?" + page["next"].partition("?")[2])
+        page = ask(posthog, "GET", path + "?" + page["next"].partition("?")[2])
 
 
-def _ask(posthog: EmulatorProcess, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+def ask(posthog: EmulatorProcess, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Send a request about the project, and return PostHog's answer.
+
+    :param posthog: the emulator.
+    :param method: the HTTP method.
+    :param path: within the project.
+    :param body: what to send as JSON.
+    """
     answer = requests.request(
         method,
         f"{posthog.url}/api/projects/{posthog.project_id}/{path}",

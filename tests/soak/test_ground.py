@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-import requests
-
 from airflow_provider_posthog.emulator.process import EmulatorProcess
-from tests.soak.ground import listed
+from tests.soak.ground import ask, listed
 
 
 def test_a_list_is_read_to_its_end(posthog: EmulatorProcess) -> None:
@@ -18,12 +16,7 @@ def test_a_list_is_read_to_its_end(posthog: EmulatorProcess) -> None:
     made = []
     for number in range(120):
         days = [date(2026, 1, 1) + timedelta(days=number + more) for more in (0, 1)]
-        answer = requests.post(
-            f"{posthog.url}/api/projects/{posthog.project_id}/{path}",
-            json=dict(zip(("start_at", "end_at"), map(str, days), strict=True)),
-            headers={"Authorization": f"Bearer {posthog.api_key}"},
-            timeout=30,
-        )
-        made.append(answer.json()["backfill_id"])
+        body = dict(zip(("start_at", "end_at"), map(str, days), strict=True))
+        made.append(ask(posthog, "POST", path, body)["backfill_id"])
     posthog.advance(60)
     assert sorted(each["id"] for each in listed(posthog, path)) == sorted(made)
