@@ -24,9 +24,7 @@ HERE = Path(__file__).resolve().parent.parent
 VENVS = HERE / ".venvs"
 #: What is installed of ours.
 EXTRAS = "emulator,examples,pandas,warehouse"
-#: Processes of a cell that takes long, and how many cells run at once, the longest first. Half of a test is waiting:
-#: two cores have enough to do then, to the end.
-WORKERS = 2
+#: How many cells run at once, the longest first. Half of a test is waiting: two cores have enough to do then.
 AT_ONCE = 3
 #: How pytest's lines about them begin; a log's may begin with ERROR, too.
 _FAILED = ("FAILED tests/", "ERROR tests/")
@@ -58,6 +56,9 @@ WHOLE = (
     "tests/storage",
     "tests/transfers",
 )
+
+#: How many processes run the tests of a cell that takes long.
+_WORKERS = {WHOLE: 3, LIFE_CYCLE: 2}
 
 #: What is the same on every version, and takes long: sizes, large plans, and a person's whole life. `make test` proves
 #: it. Nor does a cell repeat `make reliability`: that a task survives a kill and a retry, tests/airflow shows.
@@ -165,7 +166,8 @@ def main(names: list[str]) -> int:
         return 2
     wanted = [entry for entry in MATRIX if not names or entry.name in names]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        going = {entry: pool.submit(_run, entry) for entry in sorted(wanted, key=_is_short)}
+        longest_first = sorted(wanted, key=lambda entry: -_WORKERS.get(entry.tests, 0))
+        going = {entry: pool.submit(_run, entry) for entry in longest_first}
     results = [_alone(going[entry].result()) for entry in wanted]
     for result in results:
         print(f"\n== {result.entry.name}: {result.entry.airflow} on Python {result.python}\n{result.output}")
@@ -231,16 +233,13 @@ def _pytest(venv: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=HERE, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def _is_short(entry: Entry) -> bool:
-    return entry.tests not in (WHOLE, LIFE_CYCLE)
-
-
 def _run(entry: Entry) -> Result:
     started = time.monotonic()
     version, python = find_python(entry.pythons)
     venv = VENVS / f"{entry.name}-py{version}"
     _install(entry, venv, python)
-    side_by_side = [] if _is_short(entry) else ["-n", str(WORKERS), "--dist", "loadfile", "--no-loadscope-reorder"]
+    workers = _WORKERS.get(entry.tests, 0)
+    side_by_side = ["-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder"] if workers else []
     but = [f"--ignore={path}" for path in _there(ONCE)]
     done = _pytest(venv, *_there(entry.tests), *but, *side_by_side, "-m", "not reliability")
     output = done.stdout[-20_000:] if done.returncode else "\n".join(done.stdout.splitlines()[-1:])
