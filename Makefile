@@ -29,7 +29,7 @@ $(VENV)/.installed: setup.cfg pyproject.toml Makefile
 	@echo "Installing Airflow and the provider into $(VENV) (once, about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(UV) pip install --quiet --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group test --group lint
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python "$(AIRFLOW)" -e ".[$(EXTRAS)]" --group test --group lint
 	@touch $@
 
 # A whole deployment of Airflow, and its pages in a browser. Not at each start: an installation takes the package away for
@@ -51,10 +51,16 @@ ROOM := $(if $(TMPDIR),,$(shell test "$$(df -kP /dev/shm 2>/dev/null | awk 'NR =
 # others.
 BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.installed  ## run the tests, in less than ten minutes; `make reliability` has the rest
+# Once, as each of the processes would compile all of it.
+$(VENV)/.compiled: $(VENV)/.installed
+	@echo "Compiling the tests (once) ..."
+	@$(ROOM) $(BIN)/python -m pytest --collect-only -q > /dev/null || true  # what is wrong is told by the tests themselves
+	@touch $@
+
+test: $(VENV)/.compiled  ## run the tests, in less than ten minutes; `make reliability` has the rest
 	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) -m "not reliability" $(PYTEST_ARGS)
 
-reliability: $(VENV)/.installed  ## run each task under each fault, kill it, let PostHog lie to it; print the totals
+reliability: $(VENV)/.compiled  ## run each task under each fault, kill it, let PostHog lie to it; print the totals
 	@$(ROOM) $(BIN)/python -m pytest $(BESIDE) -m reliability $(PYTEST_ARGS)
 
 coverage: $(VENV)/.installed  ## run the tests and tell which lines none of them has run
