@@ -40,6 +40,9 @@ _SECONDS_A_MORE_PAGE = 1.3
 _SOON = 0.02
 #: Seconds for which a list waits for waiters that were just answered and will ask again: one call answers them all.
 _GATHER = 1.0
+#: Seconds before a deadline in which only what is final answers: by the time somebody hears of anything else, the
+#: deadline may have passed, and the poll at it would not be made.
+_NEAR = 0.25
 #: How many lists in a row may fail before polling one job shows whether it is only the list.
 _BAD_LISTS = 3
 
@@ -242,7 +245,8 @@ class Rounds:
     def answers(self, waiter: Waiter, seen: Seen, poll: Poll, now: float) -> bool:
         """Return whether the outcome of a poll answers a waiter; if so, it waits no more.
 
-        A list's failure counts only for waiters that were due by then: others have not tried as often.
+        A list's failure counts only for waiters that were due by then: others have not tried as often. Just before a
+        deadline, and behind it, whatever is not final leaves the answer to the poll at the deadline.
 
         :param waiter: the waiter.
         :param seen: the outcome.
@@ -251,6 +255,8 @@ class Rounds:
         """
         wanted = poll.last or not poll.listed or waiter.due <= now
         if not waiter.waits or (isinstance(seen.verdict, PostHogError) and not wanted):
+            return False
+        if not poll.last and not _is_final(seen) and waiter.deadline <= now + _NEAR:
             return False
         waiter.waits = False
         return True
@@ -286,6 +292,11 @@ class Rounds:
             by_id.setdefault(waiter.job_id, []).append(waiter)
         for together in by_id.values():
             yield Poll(tuple(together), listed=False, last=last, gives_way=gives_way)
+
+
+def _is_final(seen: Seen) -> bool:
+    verdict = seen.verdict
+    return isinstance(verdict, Verdict) and verdict.state != "pending" and verdict.final
 
 
 def poll_job(kind: JobKind, job_id: str, policy: RetryPolicy) -> Steps[Seen]:

@@ -15,7 +15,12 @@ from airflow_provider_posthog.api.poller import Poll, Reading, Rounds, Seen, Wai
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send
-from airflow_provider_posthog.exceptions import PostHogError, PostHogValidationError
+from airflow_provider_posthog.exceptions import (
+    PostHogError,
+    PostHogRateLimitError,
+    PostHogTransportError,
+    PostHogValidationError,
+)
 from tests.support.simulated import Poller, Work, World
 
 TIMEOUT = 40 * 60.0
@@ -315,3 +320,41 @@ def test_a_list_waits_a_moment_for_those_who_were_just_answered() -> None:
     late.waits = False
     (poll,) = rounds.begin(21.1)
     assert poll.waiters == (prompt,)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        PostHogRateLimitError(status=429, method="GET", path="exports/", retry_after=1800),
+        PostHogTransportError("It was cut."),
+        Verdict("pending"),
+        Verdict("failed", "It may still end well.", final=False),
+    ],
+)
+def test_nothing_but_an_end_takes_the_poll_at_the_deadline_away(listed: bool, verdict: Verdict | PostHogError) -> None:
+    """What is heard just before the deadline would be judged behind it, and the task would end as timed out."""
+    rounds = Rounds(least=2 if listed else None)
+    rounds.waiters = {Waiter("1", 1.0), Waiter("2", 1.0)}
+    for each in rounds.waiters:
+        each.want(5.0, 10.0)
+    early = list(rounds.begin(9.9))
+    assert early
+    assert not any(poll.last for poll in early)
+    for poll in early:
+        for each in poll.waiters:
+            assert not rounds.answers(each, Seen(verdict), poll, 9.99)
+            assert not rounds.answers(each, Seen(verdict), poll, 10.1), "nor does what comes still later"
+        rounds.end(poll, 1)
+    last = [poll for poll in rounds.begin(10.0) if poll.last]
+    assert {each for poll in last for each in poll.waiters} == rounds.waiters
+    for poll in last:
+        assert all(rounds.answers(each, Seen(verdict), poll, 10.2) for each in poll.waiters)
+
+
+def test_an_end_is_told_however_near_the_deadline_is() -> None:
+    rounds = Rounds(least=None)
+    (waiter,) = rounds.waiters = {Waiter("1", 1.0)}
+    waiter.want(5.0, 10.0)
+    (poll,) = rounds.begin(9.9)
+    assert rounds.answers(waiter, Seen(Verdict("succeeded")), poll, 9.99)
