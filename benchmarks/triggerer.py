@@ -131,7 +131,7 @@ async def _of_all(job: str, interval: float, *, warm_up: bool = False) -> None:
 
 async def _of_each(job: str, interval: float, *, warm_up: bool = False) -> None:
     from airflow_provider_posthog.api.jobs import KINDS
-    from airflow_provider_posthog.api.poller import poll_job
+    from airflow_provider_posthog.api.polls import poll_job
     from airflow_provider_posthog.api.retry import LAST
     from airflow_provider_posthog.api.steps import run_async
     from airflow_provider_posthog.triggers.jobs import PostHogJobTrigger

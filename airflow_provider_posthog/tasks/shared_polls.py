@@ -17,7 +17,8 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from airflow_provider_posthog.api.jobs import LAST_POLL, JobKind
-from airflow_provider_posthog.api.poller import Seen, Waiter
+from airflow_provider_posthog.api.poller import Waiter
+from airflow_provider_posthog.api.polls import Seen
 from airflow_provider_posthog.api.settings import ClientSettings
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.within import within

@@ -18,7 +18,8 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_provider_posthog.api.arguments import is_uuid
 from airflow_provider_posthog.api.jobs import WATCHED
-from airflow_provider_posthog.api.poller import Seen, Waiter
+from airflow_provider_posthog.api.poller import Waiter
+from airflow_provider_posthog.api.polls import Seen
 from airflow_provider_posthog.api.watched import Watched, utc
 from airflow_provider_posthog.compat import BaseEventTrigger, asset_stores
 from airflow_provider_posthog.connection.form import DEFAULT_CONN_ID

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import KINDS, Ended
-from airflow_provider_posthog.api.poller import Waiter, poll_job
+from airflow_provider_posthog.api.poller import Waiter
+from airflow_provider_posthog.api.polls import poll_job
 from airflow_provider_posthog.api.retry import LAST
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.api.within import within

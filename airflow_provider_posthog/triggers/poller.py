@@ -1,6 +1,6 @@
 """One poller for all triggers of an event loop that wait for jobs of one kind on one connection.
 
-What to ask, and when, is in :mod:`~airflow_provider_posthog.api.poller`.
+When to ask is in :mod:`~airflow_provider_posthog.api.poller`, and how in :mod:`~airflow_provider_posthog.api.polls`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_posthog.api.jobs import JobKind
-from airflow_provider_posthog.api.poller import ListReader, Poll, Reading, Rounds, Seen, Waiter, poll_job
+from airflow_provider_posthog.api.poller import Poll, Rounds, Waiter
+from airflow_provider_posthog.api.polls import ListReader, Reading, Seen, poll_job
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import run_async
 from airflow_provider_posthog.exceptions import PostHogTransportError

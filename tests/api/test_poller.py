@@ -11,7 +11,8 @@ import pytest
 from airflow_provider_posthog.api import insights
 from airflow_provider_posthog.api.budget import SHARES
 from airflow_provider_posthog.api.jobs import EXPORT, QUERY, Ended
-from airflow_provider_posthog.api.poller import Poll, Reading, Rounds, Seen, Waiter
+from airflow_provider_posthog.api.poller import Poll, Rounds, Waiter
+from airflow_provider_posthog.api.polls import Reading, Seen
 from airflow_provider_posthog.api.retry import ONCE, poll_policy
 from airflow_provider_posthog.api.states import Verdict
 from airflow_provider_posthog.api.steps import Send
@@ -262,7 +263,7 @@ def test_a_look_at_the_deadline_is_no_poll() -> None:
 
 
 def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
-    from airflow_provider_posthog.api.poller import ListReader
+    from airflow_provider_posthog.api.polls import ListReader
     from airflow_provider_posthog.exceptions import PostHogTransportError
 
     assert EXPORT.listing is not None
@@ -280,7 +281,7 @@ def test_a_page_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
 
 
 def test_a_server_that_refuses_long_pages_is_asked_for_its_own() -> None:
-    from airflow_provider_posthog.api.poller import ListReader
+    from airflow_provider_posthog.api.polls import ListReader
 
     assert EXPORT.listing is not None
     reader = ListReader(EXPORT, EXPORT.listing)

@@ -12,7 +12,8 @@ from airflow_provider_posthog.api.budget import HOUR, MINUTE, Budget
 from airflow_provider_posthog.api.call import Bucket, Call
 from airflow_provider_posthog.api.jobs import EXPORT, Again, Ended, JobKind, Watch
 from airflow_provider_posthog.api.pace import Pace
-from airflow_provider_posthog.api.poller import ListReader, Poll, Reading, Rounds, Seen, Waiter, poll_job
+from airflow_provider_posthog.api.poller import Poll, Rounds, Waiter
+from airflow_provider_posthog.api.polls import ListReader, Reading, Seen, poll_job
 from airflow_provider_posthog.api.retry import RetryPolicy
 from airflow_provider_posthog.api.steps import Send
 from airflow_provider_posthog.exceptions import PostHogError, PostHogNotFoundError, PostHogRateLimitError
