@@ -19,6 +19,8 @@ from airflow_provider_posthog.exceptions import PostHogErasureError, PostHogErro
 from airflow_provider_posthog.sensors.persons import PostHogPersonsErasedSensor
 from tests.erasure.support import DAY, HOUR, Lab, ago
 
+pytestmark = pytest.mark.reliability
+
 START = datetime(2026, 6, 3, 11, 30, tzinfo=timezone.utc)  # a Wednesday
 NOTHING = {"results": [], "columns": [], "types": [], "hasMore": False, "is_cached": False}
 

@@ -29,6 +29,8 @@ from tests.extract.reading import (
     uuids,
 )
 
+pytestmark = pytest.mark.reliability
+
 #: The emulator's own events.
 FIRST, DAYS, EVENTS = datetime(2026, 3, 1, tzinfo=UTC), 40, 3000
 LAST = FIRST + timedelta(days=DAYS)
@@ -225,7 +227,6 @@ def test_a_reading_is_taken_up_again(rows: EmulatorProcess, settings: ClientSett
     assert len({*first, *column(chunks)}) == EVENTS
 
 
-@pytest.mark.reliability
 @pytest.mark.parametrize("by", ["created_at", "timestamp"])
 def test_a_reading_is_taken_up_again_after_any_chunk(
     rows: EmulatorProcess, settings: ClientSettings, day: datetime, by: Any

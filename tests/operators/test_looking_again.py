@@ -18,6 +18,8 @@ from tests.erasure.support import Lab, new_lab
 from tests.operators.support import connect, context
 from tests.storage.crashing import memory
 
+pytestmark = pytest.mark.reliability
+
 SALT = "3f1c9a7e5b2d8046af91c3e7d5b20846"
 OTHER_SALT = "0a1c9a7e5b2d8046af91c3e7d5b20899"
 MONTH = timedelta(days=30)
